@@ -1,0 +1,203 @@
+package api
+
+import "time"
+
+// State is where an instance stands in its life, as its owning node last saw it.
+type State string
+
+// The states of an instance.
+const (
+	StatePending   State = "pending"   // placed, nothing done yet
+	StateStarting  State = "starting"  // the program runs, but does not accept connections yet
+	StateRunning   State = "running"   // accepts connections and is healthy
+	StateDegraded  State = "degraded"  // 1 or 2 health checks failed in a row; still served
+	StateUnhealthy State = "unhealthy" // 3 failed; about to be restarted
+	StateBackoff   State = "backoff"   // ended; waits to be started again
+	StateAsleep    State = "asleep"    // costs nothing; the next request wakes it
+	StateStopping  State = "stopping"  // drained, then told to end
+	StateStopped   State = "stopped"   // held down; requests get 503
+	StateFailed    State = "failed"    // gave up: see Reason
+)
+
+// States lists every state.
+func States() []State {
+	return []State{
+		StatePending, StateStarting, StateRunning, StateDegraded, StateUnhealthy,
+		StateBackoff, StateAsleep, StateStopping, StateStopped, StateFailed,
+	}
+}
+
+// Serving reports whether an instance in this state takes requests.
+func (s State) Serving() bool { return s == StateRunning || s == StateDegraded }
+
+// Live reports whether an instance in this state has, or is about to have, a process.
+func (s State) Live() bool {
+	switch s {
+	case StateStarting, StateRunning, StateDegraded, StateUnhealthy, StateBackoff, StateStopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Desired is what a user wants an instance to be.
+type Desired string
+
+// The desired states.
+const (
+	// DesiredRunning: in weighted traffic; started when declared; sleeps when idle.
+	DesiredRunning Desired = "running"
+	// DesiredAsleep: out of weighted traffic; a request for its own host wakes it,
+	// and it sleeps again when idle.
+	DesiredAsleep Desired = "asleep"
+	// DesiredStopped: held down; requests get 503.
+	DesiredStopped Desired = "stopped"
+)
+
+// DesiredStates lists every desired state.
+func DesiredStates() []Desired { return []Desired{DesiredRunning, DesiredAsleep, DesiredStopped} }
+
+// MaxWeight is the largest share of weighted traffic.
+const MaxWeight = 100
+
+// DefaultWeight is the weight of an instance that names none.
+const DefaultWeight = MaxWeight
+
+// Instance is one copy of a service. Users write Desired and Weight; the leader writes
+// Node and Generation; the owning node writes Observed; nobody else touches them.
+type Instance struct {
+	Service string  `json:"service"`
+	ID      string  `json:"id"`
+	Desired Desired `json:"desired"`
+	// Weight is the share, 0 to 100, of the traffic to {service}.{domain}; null means 100.
+	Weight *int   `json:"weight"`
+	Source Source `json:"source"`
+	// Revision is the Raft index of the last change to what users write.
+	Revision  uint64    `json:"revision,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+
+	// Node is the id of the node it is placed on; empty while it is not placed.
+	Node       string `json:"node,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
+
+	Observed *Observed `json:"observed,omitempty"`
+}
+
+// Observed is what the owning node last saw of an instance. Null means never started.
+type Observed struct {
+	State State `json:"state"`
+	// Reason says in words why the state is what it is, for failed, backoff, unhealthy.
+	Reason string `json:"reason,omitempty"`
+	PID    int    `json:"pid,omitempty"`
+	// Endpoint is where the instance accepts connections on its node.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// Restarts counts starts after the first that were not wakes, since it was placed.
+	Restarts int       `json:"restarts"`
+	ExitCode *int      `json:"exit_code,omitempty"` // of the last run; null while unknown
+	Since    time.Time `json:"since"`               // when State was entered
+	// ServiceRevision is the revision of the service that the running program was started from.
+	ServiceRevision uint64 `json:"service_revision,omitempty"`
+	Generation      uint64 `json:"generation"` // the placement that this was observed under
+}
+
+// Endpoint is an address on which an instance accepts connections.
+type Endpoint struct {
+	Network string `json:"network"` // "tcp" or "unix"
+	Address string `json:"address"` // host:port, or a path
+}
+
+// Ref returns the instance's name.
+func (i *Instance) Ref() Ref { return Ref{Service: i.Service, ID: i.ID} }
+
+// SetDefaults fills every unset field with its default.
+func (i *Instance) SetDefaults() {
+	setDefault(&i.Desired, DesiredRunning)
+	setDefault(&i.Source, SourceAPI)
+	if i.Weight == nil {
+		w := DefaultWeight
+		i.Weight = &w
+	}
+}
+
+// Validate checks an instance after SetDefaults; see [Service.Validate].
+func (i *Instance) Validate() error {
+	var c fieldChecks
+	c.name("service", i.Service)
+	c.name("id", i.ID)
+	want := DesiredStates()
+	c.add(i.Desired == want[0] || i.Desired == want[1] || i.Desired == want[2], "desired", i.Desired, oneOf(want))
+	w := i.EffectiveWeight()
+	c.add(0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
+	return c.err()
+}
+
+// EffectiveWeight returns Weight or its default.
+func (i *Instance) EffectiveWeight() int {
+	if i.Weight == nil {
+		return DefaultWeight
+	}
+	return *i.Weight
+}
+
+// State returns the observed state. An instance that no node has reported yet is
+// pending when it is meant to run, asleep or stopped when it is meant to be that.
+func (i *Instance) State() State {
+	if i.Observed != nil {
+		return i.Observed.State
+	}
+	switch i.Desired {
+	case DesiredAsleep:
+		return StateAsleep
+	case DesiredStopped:
+		return StateStopped
+	default:
+		return StatePending
+	}
+}
+
+// Equal reports whether two instances have the same user-written fields.
+func (i *Instance) Equal(o *Instance) bool {
+	return i.Service == o.Service && i.ID == o.ID && i.Desired == o.Desired &&
+		i.EffectiveWeight() == o.EffectiveWeight() && i.Source == o.Source
+}
+
+// Clone returns a deep copy.
+func (i *Instance) Clone() *Instance {
+	c := *i
+	if i.Weight != nil {
+		w := *i.Weight
+		c.Weight = &w
+	}
+	c.Observed = i.Observed.Clone()
+	return &c
+}
+
+// Clone returns a deep copy; nil for nil.
+func (o *Observed) Clone() *Observed {
+	if o == nil {
+		return nil
+	}
+	c := *o
+	if o.Endpoint != nil {
+		e := *o.Endpoint
+		c.Endpoint = &e
+	}
+	if o.ExitCode != nil {
+		x := *o.ExitCode
+		c.ExitCode = &x
+	}
+	return &c
+}
+
+// Assignment is an instance together with its service, all that the owning node needs
+// to converge on it. Both are shared and must not be changed.
+type Assignment struct {
+	Instance *Instance
+	Service  *Service
+}
+
+// Report is what a node tells the cluster about one of its instances.
+type Report struct {
+	Ref      Ref      `json:"ref"`
+	Observed Observed `json:"observed"`
+}
