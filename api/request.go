@@ -1,0 +1,111 @@
+package api
+
+import "time"
+
+// Header names of the HTTP API.
+const (
+	// HeaderIndex carries, on every reply, the Raft index that the answering node has applied.
+	HeaderIndex = "X-Tenement-Index"
+	// ProblemType is the media type of an error's body; see [Problem].
+	ProblemType = "application/problem+json"
+)
+
+// SpawnRequest is the body of POST /api/instances/spawn: create the instance or set its
+// desired state to running, and answer once it accepts connections.
+type SpawnRequest struct {
+	Process string `json:"process"` // the service
+	ID      string `json:"id"`
+}
+
+// WeightRequest is the body of PUT /api/instances/{service:id}/weight.
+type WeightRequest struct {
+	Weight *int `json:"weight"` // required
+}
+
+// DeployRequest is the body of POST /api/deploy: run instance Version of service Process
+// with Weight, and answer once it is healthy.
+type DeployRequest struct {
+	Process string   `json:"process"`
+	Version string   `json:"version"`
+	Weight  *int     `json:"weight,omitempty"`  // null: 100
+	Timeout Duration `json:"timeout,omitempty"` // zero: the service's startup_timeout
+}
+
+// RouteRequest is the body of POST /api/route: all weighted traffic of service Process
+// goes to instance To, none to From.
+type RouteRequest struct {
+	Process string `json:"process"`
+	From    string `json:"from"`
+	To      string `json:"to"`
+}
+
+// TokenRequest is the body of POST /api/tokens.
+type TokenRequest struct {
+	Role        Role      `json:"role,omitempty"` // default: tenant when Tenant is set, else admin
+	Tenant      string    `json:"tenant,omitempty"`
+	Description string    `json:"description,omitempty"`
+	ExpiresAt   time.Time `json:"expires_at,omitzero"`
+}
+
+// CreatedToken answers POST /api/tokens: the one time that the secret is told.
+type CreatedToken struct {
+	Token
+	Secret string `json:"secret"`
+}
+
+// Health answers GET /api/instances/{service:id}/health.
+type Health struct {
+	Service string    `json:"service"`
+	ID      string    `json:"id"`
+	State   State     `json:"state"`
+	Healthy bool      `json:"healthy"` // State is running
+	Reason  string    `json:"reason,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// Storage answers GET /api/instances/{service:id}/storage.
+type Storage struct {
+	Service string `json:"service"`
+	ID      string `json:"id"`
+	Path    string `json:"path"`
+	Used    Size   `json:"used"`
+	Quota   Size   `json:"quota,omitempty"` // 0: none
+	Over    bool   `json:"over"`            // Used exceeds Quota
+	Persist bool   `json:"persist"`
+}
+
+// UpgradeRequest is the body of POST /api/upgrade: the serving ten hands its listeners to
+// a new process of the program at Path and leaves; no instance is restarted.
+type UpgradeRequest struct {
+	Path string `json:"path,omitempty"` // absolute; empty: the path ten was started from
+}
+
+// UpgradeResult answers POST /api/upgrade once the successor serves.
+type UpgradeResult struct {
+	PID     int    `json:"pid"`
+	Version string `json:"version,omitempty"`
+}
+
+// Problem is the body of every error answer, RFC 9457.
+type Problem struct {
+	Type       string       `json:"type,omitempty"`
+	Title      string       `json:"title,omitempty"`
+	Status     int          `json:"status,omitempty"`
+	Code       Code         `json:"code"`
+	Detail     string       `json:"detail"`
+	Fields     []FieldError `json:"fields,omitempty"`
+	RetryAfter Duration     `json:"retry_after,omitempty"`
+}
+
+// Problem returns the error in its form on the wire.
+func (e *Error) Problem(title string) Problem {
+	return Problem{
+		Type: "about:blank", Title: title, Status: e.Code.Status(), Code: e.Code, Detail: e.Message,
+		Fields: e.Fields, RetryAfter: e.RetryAfter,
+	}
+}
+
+// Err returns the error that the problem describes.
+func (p *Problem) Err() *Error {
+	return &Error{Code: p.Code, Message: p.Detail, Fields: p.Fields, RetryAfter: p.RetryAfter}
+}
