@@ -22,13 +22,16 @@ type WeightRequest struct {
 	Weight *int `json:"weight"` // required
 }
 
-// DeployRequest is the body of POST /api/deploy: run instance Version of service Process
-// with Weight, and answer once it is healthy.
+// DeployRequest is the body of POST /api/deploy: run instance Version of service Process,
+// answer once it is healthy, and give it Weight only then: a version that never becomes
+// healthy never meets weighted traffic.
 type DeployRequest struct {
-	Process string   `json:"process"`
-	Version string   `json:"version"`
-	Weight  *int     `json:"weight,omitempty"`  // null: 100
-	Timeout Duration `json:"timeout,omitempty"` // zero: the service's startup_timeout
+	Process string `json:"process"`
+	Version string `json:"version"`
+	// Weight null means 100 for the service's first instance and 0 for any other new one
+	// (POST /api/route shifts the traffic); a version that exists keeps what it has.
+	Weight  *int     `json:"weight,omitempty"`
+	Timeout Duration `json:"timeout,omitempty"` // zero: the service's startup_timeout and 5 s
 }
 
 // RouteRequest is the body of POST /api/route: all weighted traffic of service Process
@@ -44,7 +47,8 @@ type TokenRequest struct {
 	Role        Role      `json:"role,omitempty"` // default: tenant when Tenant is set, else admin
 	Tenant      string    `json:"tenant,omitempty"`
 	Description string    `json:"description,omitempty"`
-	ExpiresAt   time.Time `json:"expires_at,omitzero"`
+	ExpiresAt   time.Time `json:"expires_at,omitzero"` // zero, and ExpiresIn zero: never
+	ExpiresIn   Duration  `json:"expires_in,omitempty"` // instead of ExpiresAt
 }
 
 // CreatedToken answers POST /api/tokens: the one time that the secret is told.

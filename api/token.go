@@ -28,6 +28,9 @@ type Token struct {
 	CreatedAt   time.Time `json:"created_at,omitzero"`
 	ExpiresAt   time.Time `json:"expires_at,omitzero"` // zero: never
 	Revision    uint64    `json:"revision,omitempty"`
+	// LastUsedAt is filled in answers, by the node that is asked, from what it saw since
+	// it started; it is never stored.
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 }
 
 // SetDefaults fills every unset field with its default.
