@@ -1,0 +1,60 @@
+# Two commands do everything on a machine with Go, git and make: `make run` and `make test`.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GO      ?= go
+LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
+export CGO_ENABLED ?= 0
+
+PORT     ?= 8080
+DATA_DIR ?= .cache/run
+FUZZTIME ?= 30s
+
+.PHONY: help run build examples test race lint fmt fuzz bench e2e cross clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## build bin/ten
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ten ./cmd/ten
+
+examples: ## build the example programs that are written in Go
+	$(GO) build -o examples/hello/hello ./examples/hello
+	$(GO) build -o examples/chat/chat ./examples/chat
+
+run: build examples ## build everything and serve examples/hello
+	@printf '\n  http://alice.hello.localhost:%s/   one copy of the program\n  http://bob.hello.localhost:%s/     another\n  http://hello.localhost:%s/         both, by weight\n\n  Stop with Ctrl-C. In another terminal: bin/ten --data-dir %s ps\n\n' $(PORT) $(PORT) $(PORT) $(DATA_DIR)
+	@exec bin/ten serve --config examples/hello/tenement.toml --data-dir $(DATA_DIR) --port $(PORT)
+
+test: ## the tests, shuffled, the end-to-end tests included
+	$(GO) vet ./...
+	$(GO) test -shuffle=on -timeout 15m ./...
+
+race: ## the tests under the race detector (needs a C compiler)
+	@command -v $${CC:-cc} >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq gcc libc6-dev; } || \
+	  { echo "make race: Go's race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; }
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 25m ./...
+
+e2e: build examples ## the black-box tests against the real binary, the long ones too
+	TEN_E2E_LONG=1 $(GO) test -count=1 -v -timeout 30m ./e2e/...
+
+lint: ## golangci-lint, pinned in tools/go.mod
+	$(LINT) run ./...
+
+fmt: ## format as gofumpt does
+	$(LINT) fmt ./...
+
+fuzz: ## every fuzz target for FUZZTIME each (default 30s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+bench: build examples ## the comparisons of docs/benchmarks.md, as ratios measured in one run
+	$(GO) run ./bench
+
+cross: ## the client commands build for other systems
+	GOOS=darwin $(GO) build -o /dev/null ./cmd/ten
+	GOOS=windows $(GO) build -o /dev/null ./cmd/ten
+
+clean: ## remove what the targets above made
+	rm -rf bin .cache examples/hello/hello examples/chat/chat

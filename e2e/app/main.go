@@ -1,0 +1,121 @@
+// Command app is the program that the end-to-end tests run as an instance. What it
+// does is chosen by request, and for its start by environment:
+//
+//	APP_START_DELAY  wait that long before listening
+//	APP_TICK         print a numbered line to stdout that often
+//	APP_FAIL         exit with that code instead of listening
+//
+//	GET /            instance id, pid and number of requests so far
+//	GET /starts      how often the instance was started, from a file in its data directory
+//	GET /slow?d=1s   answers after d
+//	GET /exit?code=3 ends the program
+//	GET /stream?n=3&d=10ms   n lines, one every d, flushed
+//	GET /env         the environment, a variable a line
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if code := os.Getenv("APP_FAIL"); code != "" {
+		fmt.Fprintln(os.Stderr, "app: told to fail")
+		n, _ := strconv.Atoi(code)
+		os.Exit(n)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	starts := recordStart()
+	go tick(ctx)
+	if d, err := time.ParseDuration(os.Getenv("APP_START_DELAY")); err == nil {
+		<-time.After(d)
+	}
+
+	srv := &http.Server{Handler: routes(starts), ReadHeaderTimeout: 5 * time.Second}
+	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		<-ctx.Done()
+		_ = srv.Close()
+	}()
+	_ = srv.Serve(ln)
+}
+
+// recordStart appends to a file in the data directory and returns how often it did.
+func recordStart() int {
+	path := filepath.Join(os.Getenv("TENEMENT_DATA_DIR"), "starts")
+	old, _ := os.ReadFile(path)
+	if err := os.WriteFile(path, append(old, '.'), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	return len(old) + 1
+}
+
+func tick(ctx context.Context) {
+	every, err := time.ParseDuration(os.Getenv("APP_TICK"))
+	if err != nil {
+		return
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			fmt.Printf("tick %d of %d\n", n, os.Getpid())
+		}
+	}
+}
+
+func routes(starts int) http.Handler {
+	var requests atomic.Int64
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "%s %d %d\n", os.Getenv("TENEMENT_INSTANCE"), os.Getpid(), requests.Add(1))
+	})
+	mux.HandleFunc("/starts", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, starts) })
+	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+	})
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(duration(r)):
+			fmt.Fprintln(w, "slow")
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		os.Exit(code)
+	})
+	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range n {
+			fmt.Fprintf(w, "data: %d\n\n", i+1)
+			_ = http.NewResponseController(w).Flush()
+			<-time.After(duration(r))
+		}
+	})
+	return mux
+}
+
+func duration(r *http.Request) time.Duration {
+	d, _ := time.ParseDuration(r.URL.Query().Get("d"))
+	return d
+}
