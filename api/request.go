@@ -47,7 +47,7 @@ type TokenRequest struct {
 	Role        Role      `json:"role,omitempty"` // default: tenant when Tenant is set, else admin
 	Tenant      string    `json:"tenant,omitempty"`
 	Description string    `json:"description,omitempty"`
-	ExpiresAt   time.Time `json:"expires_at,omitzero"` // zero, and ExpiresIn zero: never
+	ExpiresAt   time.Time `json:"expires_at,omitzero"`  // zero, and ExpiresIn zero: never
 	ExpiresIn   Duration  `json:"expires_in,omitempty"` // instead of ExpiresAt
 }
 
