@@ -9,7 +9,7 @@ type State string
 const (
 	StatePending   State = "pending"   // placed, nothing done yet
 	StateStarting  State = "starting"  // the program runs, but does not accept connections yet
-	StateRunning   State = "running"   // accepts connections and is healthy
+	StateRunning   State = "running"   // accepts connections; see Observed.Healthy
 	StateDegraded  State = "degraded"  // 1 or 2 health checks failed in a row; still served
 	StateUnhealthy State = "unhealthy" // 3 failed; about to be restarted
 	StateBackoff   State = "backoff"   // ended; waits to be started again
@@ -98,6 +98,13 @@ type Observed struct {
 	// ServiceRevision is the revision of the service that the running program was started from.
 	ServiceRevision uint64 `json:"service_revision,omitempty"`
 	Generation      uint64 `json:"generation"` // the placement that this was observed under
+	// Healthy is set once the program passed a health check and has failed none since;
+	// without a health path, while it accepts connections.
+	Healthy bool `json:"healthy,omitempty"`
+	// Desired is what the user wanted when this was observed. An instance that sleeps,
+	// stopped or failed is only brought back by a change of the user's mind: when
+	// Instance.Desired differs from it.
+	Desired Desired `json:"desired,omitempty"`
 }
 
 // Endpoint is an address on which an instance accepts connections.
