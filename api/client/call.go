@@ -1,0 +1,274 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+const (
+	maxAnswer  = 512 << 20 // 100,000 instances are about 60 MB
+	maxProblem = 1 << 20
+)
+
+// request is one call of the API, before it is known which endpoint takes it.
+type request struct {
+	method string
+	path   string // escaped
+	query  url.Values
+	body   any
+	// ifMatch makes the call conditional on the object's revision.
+	ifMatch *uint64
+	// again says that doing it twice is the same as doing it once.
+	again bool
+	// patient calls are tried again for as long as the context allows.
+	patient bool
+	// accept is the media type wanted; JSON when empty.
+	accept string
+}
+
+// do runs a call within the context's deadline, or Config.Timeout, and decodes the answer
+// into out unless that is nil. It returns the index that the answer carries.
+func (c *Client) do(ctx context.Context, r request, out any) (uint64, error) {
+	if _, ok := ctx.Deadline(); !ok && !r.patient {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
+		defer cancel()
+	}
+	resp, err := c.send(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body := io.LimitReader(resp.Body, maxAnswer)
+	if out == nil {
+		_, err = io.Copy(io.Discard, body)
+	} else {
+		err = json.NewDecoder(body).Decode(out)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read answer to %s %s: %w", r.method, r.path, err)
+	}
+	return indexOf(resp), nil
+}
+
+func indexOf(resp *http.Response) uint64 {
+	n, err := strconv.ParseUint(resp.Header.Get(api.HeaderIndex), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// send returns the first good answer, trying again as often and as long as Config,
+// deadline and the kind of failure allow.
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	body, err := encode(r.body)
+	if err != nil {
+		return nil, fmt.Errorf("encode body of %s %s: %w", r.method, r.path, err)
+	}
+	for n := 1; ; n++ {
+		resp, err := c.round(ctx, r, body)
+		if err == nil {
+			return resp, nil
+		}
+		if !r.again || !temporary(err) || n >= c.cfg.Attempts && !r.patient {
+			return nil, err
+		}
+		wait := c.backoff(n, err)
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+			return nil, err
+		}
+		c.cfg.Notify(err, wait)
+		if c.sleep(ctx, wait) != nil {
+			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, ctx.Err())
+		}
+	}
+}
+
+// round offers the request to each endpoint, the current one first, until one takes it.
+func (c *Client) round(ctx context.Context, r request, body []byte) (*http.Response, error) {
+	first := c.current.Load()
+	var err error
+	for i := range int64(len(c.endpoints)) {
+		n := (first + i) % int64(len(c.endpoints))
+		var resp *http.Response
+		resp, err = c.try(ctx, c.endpoints[n], r, body)
+		if err == nil {
+			c.current.Store(n)
+			return resp, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, ctx.Err())
+		}
+		if !movesOn(err, r.again) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// try sends the request to one endpoint. An answer of 300 and above is an error.
+func (c *Client) try(ctx context.Context, e *endpoint, r request, body []byte) (*http.Response, error) {
+	var sent bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent = true }})
+	u := *e.base
+	u.Path, u.RawPath = "", ""
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String()+e.base.EscapedPath()+r.path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make request %s %s: %w", r.method, r.path, err)
+	}
+	req.URL.RawQuery = r.query.Encode()
+	c.setHeaders(req, r, body != nil)
+	resp, err := e.http.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // the URL is told by the endpoint; its query may be private
+		}
+		return nil, &UnreachableError{Endpoint: e.name, Err: err, sent: sent}
+	}
+	c.sawIndex(indexOf(resp))
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return nil, problem(e, resp)
+}
+
+func (c *Client) setHeaders(req *http.Request, r request, hasBody bool) {
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	req.Header.Set("Accept", "application/json")
+	if r.accept != "" {
+		req.Header.Set("Accept", r.accept)
+	}
+	if hasBody {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.cfg.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
+	}
+	if r.ifMatch != nil {
+		req.Header.Set("If-Match", `"`+strconv.FormatUint(*r.ifMatch, 10)+`"`)
+	}
+}
+
+func encode(body any) ([]byte, error) {
+	if body == nil {
+		return nil, nil
+	}
+	return json.Marshal(body)
+}
+
+// movesOn reports whether the next endpoint should be asked at once: the request surely
+// did nothing, or doing it twice is harmless.
+func movesOn(err error, again bool) bool {
+	if un, ok := errors.AsType[*UnreachableError](err); ok {
+		return again || !un.sent
+	}
+	return again && api.CodeOf(err) == api.CodeUnavailable
+}
+
+// temporary reports whether the same call may succeed a little later.
+func temporary(err error) bool {
+	if _, ok := errors.AsType[*UnreachableError](err); ok {
+		return true
+	}
+	code := api.CodeOf(err)
+	return code == api.CodeUnavailable || code == api.CodeTooManyRequests
+}
+
+// backoff returns how long to wait after the nth failure: what the server asked for, or
+// an exponential wait of which the upper half is random, so that clients spread.
+func (c *Client) backoff(n int, err error) time.Duration {
+	if e, ok := errors.AsType[*api.Error](err); ok && e.RetryAfter > 0 {
+		return e.RetryAfter.Std()
+	}
+	d := c.cfg.MaxBackoff
+	if shift := n - 1; shift < 20 {
+		d = min(d, c.cfg.Backoff<<shift)
+	}
+	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter needs no secrecy
+}
+
+// problem turns a refusing answer into an *api.Error, whoever wrote it.
+func problem(e *endpoint, resp *http.Response) *api.Error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblem)) // what could be read is told
+	out := &api.Error{Code: codeOfStatus(resp.StatusCode)}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	var p api.Problem
+	if (kind == api.ProblemType || kind == "application/json") && json.Unmarshal(body, &p) == nil && p.Detail+p.Title != "" {
+		out = p.Err()
+		if out.Message == "" {
+			out.Message = p.Title
+		}
+		if out.Code == "" {
+			out.Code = codeOfStatus(resp.StatusCode)
+		}
+	} else {
+		out.Message = fmt.Sprintf("%s answered %d %s", e.name, resp.StatusCode, http.StatusText(resp.StatusCode))
+		if text := firstLine(body); kind == "text/plain" && text != "" {
+			out.Message += ": " + text
+		}
+	}
+	if out.RetryAfter == 0 {
+		out.RetryAfter = retryAfter(resp.Header)
+	}
+	return out
+}
+
+func retryAfter(h http.Header) api.Duration {
+	text := h.Get("Retry-After")
+	if n, err := strconv.Atoi(text); err == nil && n > 0 && n < 1<<30 {
+		return api.Seconds(n)
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	// Measured by the server's own clock where it tells the time, so that ours may be off.
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return api.Duration(max(0, at.Sub(now)))
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	if len(line) > 200 {
+		line = line[:200]
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(line), "\uFFFD")
+}
+
+func codeOfStatus(status int) api.Code {
+	switch status {
+	case http.StatusUnauthorized:
+		return api.CodeUnauthenticated
+	case http.StatusBadGateway:
+		return api.CodeFailed
+	}
+	for _, code := range []api.Code{
+		api.CodeInvalid, api.CodeForbidden, api.CodeNotFound, api.CodeNotAllowed, api.CodeConflict,
+		api.CodeStaleRevision, api.CodeTooLarge, api.CodeTooManyRequests, api.CodeUnavailable, api.CodeTimeout,
+	} {
+		if code.Status() == status {
+			return code
+		}
+	}
+	return api.CodeInternal
+}
