@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+)
+
+const writeClients = 64
+
+// benchWrites compares service writes through the HTTP API with bare raft.Apply calls
+// on the same disk with the same log store, fsync on, interleaved.
+func benchWrites(ctx context.Context, b *bench) error {
+	dir, err := os.MkdirTemp("", "tb-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // best effort
+	r, closeRaft, err := bareRaft(dir)
+	if err != nil {
+		return err
+	}
+	defer closeRaft()
+	n, err := b.startNode(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer n.stop()
+
+	span := time.Duration(float64(3*time.Second) * b.scale)
+	var ratios, floors, ours []float64
+	var serial atomic.Int64
+	for range 5 {
+		payload := make([]byte, 600)
+		floor, err := writeRate(span, func(int) error { return r.Apply(payload, 10*time.Second).Error() })
+		if err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+		api, err := writeRate(span, func(c int) error {
+			name := fmt.Sprintf("s%d", c)
+			in := map[string]any{
+				"name": name, "command": b.app, "args": []string{}, "isolation": "process",
+				"env": map[string]string{"N": fmt.Sprint(serial.Add(1))},
+			}
+			_, err := n.call(ctx, http.MethodPut, "/api/services/"+name, in, nil)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		floors, ours, ratios = append(floors, floor), append(ours, api), append(ratios, api/floor)
+	}
+	fmt.Printf("bare raft Apply  %6.0f/s\nAPI write        %6.0f/s: %.2f × bare (bar 0.8)\n",
+		middle(floors), middle(ours), middle(ratios))
+	return nil
+}
+
+// writeRate calls write from 64 goroutines for span and returns calls per second.
+func writeRate(span time.Duration, write func(client int) error) (float64, error) {
+	var done atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	start := time.Now()
+	for c := range writeClients {
+		wg.Go(func() {
+			for time.Since(start) < span {
+				if err := write(c); err != nil {
+					failed.Store(&err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return float64(done.Load()) / time.Since(start).Seconds(), nil
+}
+
+// nullFSM keeps nothing.
+type nullFSM struct{}
+
+// Apply implements raft.FSM.
+func (nullFSM) Apply(*raft.Log) any { return nil }
+
+// Snapshot implements raft.FSM.
+func (nullFSM) Snapshot() (raft.FSMSnapshot, error) { return nullSnapshot{}, nil }
+
+// Restore implements raft.FSM.
+func (nullFSM) Restore(rc io.ReadCloser) error { return rc.Close() }
+
+type nullSnapshot struct{}
+
+// Persist implements raft.FSMSnapshot.
+func (nullSnapshot) Persist(s raft.SnapshotSink) error { return s.Close() }
+
+// Release implements raft.FSMSnapshot.
+func (nullSnapshot) Release() {}
+
+// bareRaft is one node with the stores that ten uses and nothing around them.
+func bareRaft(dir string) (*raft.Raft, func(), error) {
+	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db")})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open log store: %w", err)
+	}
+	snaps := raft.NewInmemSnapshotStore()
+	conf := raft.DefaultConfig()
+	conf.LocalID = "bare"
+	conf.Logger = hclog.NewNullLogger()
+	addr, trans := raft.NewInmemTransport("bare")
+	r, err := raft.NewRaft(conf, nullFSM{}, store, store, snaps, trans)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start raft: %w", err)
+	}
+	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: "bare", Address: addr}}}).Error(); err != nil {
+		return nil, nil, fmt.Errorf("bootstrap raft: %w", err)
+	}
+	for leads := range r.LeaderCh() {
+		if leads {
+			break
+		}
+	}
+	return r, func() { _ = r.Shutdown().Error(); _ = store.Close() }, nil
+}
+
+func middle(v []float64) float64 { return slices.Sorted(slices.Values(v))[len(v)/2] }
+
+// text returns the body of a GET through the admin socket.
+func (n *node) text(path string) (string, error) {
+	resp, err := n.admin.Get("http://ten" + path)
+	if err != nil {
+		return "", fmt.Errorf("get %s: %w", path, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
