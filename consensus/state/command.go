@@ -1,0 +1,186 @@
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+// Version is the format of encoded commands, their first byte. The rest is JSON.
+const Version = 1
+
+// ErrUnreadable is wrapped by the error of a command, or a snapshot, that this build
+// can't decode: it was written by a newer one, or damaged. Such a node must stop: to
+// skip a command that others apply would make it another state than theirs.
+var ErrUnreadable = errors.New("written by a newer version, or damaged")
+
+// Command is one change of the state. Exactly one of the pointers is set.
+type Command struct {
+	// Time is when the command was proposed; it becomes the objects' times.
+	Time time.Time `json:"time"`
+
+	InitCluster    *InitCluster    `json:"init_cluster,omitempty"`
+	PutService     *PutService     `json:"put_service,omitempty"`
+	DeleteService  *DeleteService  `json:"delete_service,omitempty"`
+	PutInstance    *PutInstance    `json:"put_instance,omitempty"`
+	DeleteInstance *DeleteInstance `json:"delete_instance,omitempty"`
+	PutNode        *PutNode        `json:"put_node,omitempty"`
+	PutToken       *PutToken       `json:"put_token,omitempty"`
+	DeleteToken    *DeleteToken    `json:"delete_token,omitempty"`
+	Place          *Place          `json:"place,omitempty"`
+	Report         *Report         `json:"report,omitempty"`
+	SyncFile       *SyncFile       `json:"sync_file,omitempty"`
+}
+
+// InitCluster names the cluster, once and for ever.
+type InitCluster struct {
+	ClusterID string `json:"cluster_id"`
+}
+
+// PutService creates or replaces a service. A put of what is already there changes
+// nothing. IfMatch, where set, must be the current revision, 0 for "does not exist".
+type PutService struct {
+	Service api.Service `json:"service"`
+	IfMatch *uint64     `json:"if_match,omitempty"`
+}
+
+// DeleteService removes a service and its instances.
+type DeleteService struct {
+	Name    string  `json:"name"`
+	IfMatch *uint64 `json:"if_match,omitempty"`
+}
+
+// PutInstance creates an instance, or replaces what users write of it: its placement
+// and what was observed stay.
+type PutInstance struct {
+	Instance api.Instance `json:"instance"`
+	IfMatch  *uint64      `json:"if_match,omitempty"`
+}
+
+// DeleteInstance removes an instance.
+type DeleteInstance struct {
+	Ref     api.Ref `json:"ref"`
+	IfMatch *uint64 `json:"if_match,omitempty"`
+}
+
+// PutNode creates or replaces a node's description of itself.
+type PutNode struct {
+	Node api.Node `json:"node"`
+}
+
+// PutToken creates or replaces a token.
+type PutToken struct {
+	Token api.Token `json:"token"`
+}
+
+// DeleteToken removes a token.
+type DeleteToken struct {
+	ID string `json:"id"`
+}
+
+// Place puts instances on nodes.
+type Place struct {
+	Placements []Placement `json:"placements"`
+}
+
+// Placement puts one instance on one node. It takes effect only if the instance exists
+// at the generation before this one and the node exists: a plan made on an older view
+// can't undo a newer decision.
+type Placement struct {
+	Ref        api.Ref `json:"ref"`
+	Node       string  `json:"node"`
+	Generation uint64  `json:"generation"`
+}
+
+// Report is what one node observed of its instances. A report about an instance that is
+// placed elsewhere, or under another generation, has no effect.
+type Report struct {
+	Node    string       `json:"node"`
+	Reports []api.Report `json:"reports"`
+}
+
+// SyncFile makes the state hold what tenement.toml declares, all of it or nothing:
+// Services are upserted as declared by the file, missing Instances are created, and
+// what the file declared before and no longer does is removed. An existing instance
+// keeps its desired state and weight.
+type SyncFile struct {
+	Services  []api.Service `json:"services"`
+	Instances []api.Ref     `json:"instances"`
+}
+
+// operation is what a command does.
+type operation interface {
+	// apply changes t and returns the object that resulted. After an error t is thrown
+	// away. It must not change its receiver.
+	apply(t *txn) (any, error)
+}
+
+// operation returns the one operation that is set; nil if none or several are.
+func (c *Command) operation() operation {
+	var op operation
+	set := 0
+	for _, o := range [...]struct {
+		op  operation
+		set bool
+	}{
+		{c.InitCluster, c.InitCluster != nil},
+		{c.PutService, c.PutService != nil},
+		{c.DeleteService, c.DeleteService != nil},
+		{c.PutInstance, c.PutInstance != nil},
+		{c.DeleteInstance, c.DeleteInstance != nil},
+		{c.PutNode, c.PutNode != nil},
+		{c.PutToken, c.PutToken != nil},
+		{c.DeleteToken, c.DeleteToken != nil},
+		{c.Place, c.Place != nil},
+		{c.Report, c.Report != nil},
+		{c.SyncFile, c.SyncFile != nil},
+	} {
+		if o.set {
+			op = o.op
+			set++
+		}
+	}
+	if set != 1 {
+		return nil
+	}
+	return op
+}
+
+// Encode returns the command's bytes, for [Store.Apply] on every node.
+func (c *Command) Encode() ([]byte, error) {
+	if c.operation() == nil {
+		return nil, errors.New("encode command: want exactly one operation")
+	}
+	var buf bytes.Buffer
+	buf.WriteByte(Version)
+	if err := json.NewEncoder(&buf).Encode(c); err != nil {
+		return nil, fmt.Errorf("encode command: %w", err)
+	}
+	return buf.Bytes()[:buf.Len()-1], nil // without the encoder's newline
+}
+
+// decode reads what Encode wrote. It is strict: a field that it does not know means
+// that a newer version gave it a meaning which this one would lose.
+func decode(b []byte) (*Command, error) {
+	if len(b) == 0 || b[0] != Version {
+		return nil, fmt.Errorf("decode command: %w: want format %d", ErrUnreadable, Version)
+	}
+	var c Command
+	dec := json.NewDecoder(bytes.NewReader(b[1:]))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return nil, fmt.Errorf("decode command: %w: %w", ErrUnreadable, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("decode command: %w: more than one value", ErrUnreadable)
+	}
+	if c.operation() == nil {
+		return nil, fmt.Errorf("decode command: %w: want exactly one operation", ErrUnreadable)
+	}
+	return &c, nil
+}

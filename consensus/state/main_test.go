@@ -1,0 +1,100 @@
+package state
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+
+func at(sec int) time.Time { return epoch.Add(time.Duration(sec) * time.Second) }
+
+func ref(service, id string) api.Ref { return api.Ref{Service: service, ID: id} }
+
+func ptr[T any](v T) *T { return &v }
+
+func testService(name string, change ...func(*api.Service)) api.Service {
+	s := api.Service{Name: name, Command: "serve --port {port}"}
+	for _, f := range change {
+		f(&s)
+	}
+	s.SetDefaults()
+	return s
+}
+
+func testInstance(service, id string, change ...func(*api.Instance)) api.Instance {
+	i := api.Instance{Service: service, ID: id}
+	for _, f := range change {
+		f(&i)
+	}
+	i.SetDefaults()
+	return i
+}
+
+func testNode(id string) api.Node {
+	n := api.Node{ID: id, Name: "node-" + id, Isolations: []api.Isolation{api.IsolationProcess}}
+	n.SetDefaults()
+	return n
+}
+
+func testToken(id string) api.Token {
+	return api.Token{ID: id, Role: api.RoleAdmin, SHA256: make([]byte, 32)}
+}
+
+// driven applies commands with growing indexes, through their encoding.
+type driven struct {
+	*Store
+	t     testing.TB
+	index uint64
+	log   []Entry
+}
+
+func drive(t testing.TB) *driven { return &driven{Store: New(), t: t} }
+
+func (d *driven) do(c Command) Result {
+	d.t.Helper()
+	if c.Time.IsZero() {
+		c.Time = at(int(d.index))
+	}
+	b, err := c.Encode()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.index++
+	d.log = append(d.log, Entry{d.index, b})
+	return d.Apply(d.index, b)
+}
+
+func (d *driven) must(c Command) any {
+	d.t.Helper()
+	res := d.do(c)
+	if res.Err != nil {
+		d.t.Fatal(res.Err)
+	}
+	return res.Object
+}
+
+func (d *driven) fails(c Command, want api.Code) error {
+	d.t.Helper()
+	before := d.View()
+	res := d.do(c)
+	if got := api.CodeOf(res.Err); got != want {
+		d.t.Fatalf("got error %v (%s), want code %s", res.Err, got, want)
+	}
+	if d.View() != before {
+		d.t.Fatal("a failed command made a new version")
+	}
+	return res.Err
+}
+
+func putService(s api.Service) Command { return Command{PutService: &PutService{Service: s}} }
+
+func putInstance(i api.Instance) Command { return Command{PutInstance: &PutInstance{Instance: i}} }

@@ -1,0 +1,219 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/tenement-fleet/tenement/api"
+	"pgregory.net/rapid"
+)
+
+// genCommand draws a command over few names, so that commands meet.
+func genCommand(t *rapid.T) Command {
+	service := rapid.SampledFrom([]string{"a", "a-b", "b"})
+	id := rapid.SampledFrom([]string{"1", "2", "3"})
+	nodeID := rapid.SampledFrom([]string{"n1", "n2", "nowhere", ""})
+	aRef := func() api.Ref { return ref(service.Draw(t, "service"), id.Draw(t, "id")) }
+	match := func() *uint64 {
+		return rapid.Ptr(rapid.Uint64Range(0, 30), true).Draw(t, "if-match")
+	}
+	genService := func() api.Service {
+		return testService(service.Draw(t, "name"), func(s *api.Service) {
+			s.Health = rapid.SampledFrom([]string{"", "/up"}).Draw(t, "health")
+			s.MaxInstances = rapid.IntRange(1, 4).Draw(t, "max")
+			s.Env = rapid.MapOfN(rapid.SampledFrom([]string{"X", "Y"}), rapid.String(), 0, 2).Draw(t, "env")
+		})
+	}
+	switch rapid.IntRange(0, 10).Draw(t, "op") {
+	case 0:
+		return Command{InitCluster: &InitCluster{rapid.SampledFrom([]string{"c1", "c2"}).Draw(t, "cluster")}}
+	case 1, 2:
+		return Command{PutService: &PutService{genService(), match()}}
+	case 3:
+		return Command{DeleteService: &DeleteService{service.Draw(t, "service"), match()}}
+	case 4, 5:
+		r := aRef()
+		return Command{PutInstance: &PutInstance{testInstance(r.Service, r.ID, func(i *api.Instance) {
+			i.Desired = rapid.SampledFrom(api.DesiredStates()).Draw(t, "desired")
+			i.Weight = rapid.Ptr(rapid.IntRange(0, 100), true).Draw(t, "weight")
+		}), match()}}
+	case 6:
+		return Command{DeleteInstance: &DeleteInstance{aRef(), match()}}
+	case 7:
+		return Command{PutNode: &PutNode{testNode(rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "node"))}}
+	case 8:
+		p := Placement{aRef(), nodeID.Draw(t, "node"), rapid.Uint64Range(0, 3).Draw(t, "generation")}
+		return Command{Place: &Place{[]Placement{p, {aRef(), "n1", 1}}}}
+	case 9:
+		r := api.Report{Ref: aRef(), Observed: api.Observed{
+			State: rapid.SampledFrom(api.States()).Draw(t, "state"), Since: epoch,
+			Generation: rapid.Uint64Range(0, 3).Draw(t, "generation"),
+			ExitCode:   rapid.Ptr(rapid.IntRange(0, 255), true).Draw(t, "exit"),
+		}}
+		return Command{Report: &Report{nodeID.Draw(t, "node"), []api.Report{r}}}
+	default:
+		sync := &SyncFile{Instances: []api.Ref{aRef(), aRef()}}
+		for range rapid.IntRange(0, 2).Draw(t, "services") {
+			sync.Services = append(sync.Services, genService())
+		}
+		return Command{SyncFile: sync}
+	}
+}
+
+// genLog draws encoded commands with gaps in their indexes, as Raft's own entries leave.
+func genLog(t *rapid.T) []Entry {
+	var log []Entry
+	index := uint64(0)
+	for n := range rapid.IntRange(0, 40).Draw(t, "length") {
+		c := genCommand(t)
+		c.Time = at(n)
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		index += rapid.Uint64Range(1, 3).Draw(t, "gap")
+		log = append(log, Entry{index, b})
+	}
+	return log
+}
+
+func snapshotOf(t rapid.TB, v *View) []byte {
+	var buf bytes.Buffer
+	n, err := v.WriteTo(&buf)
+	if err != nil || n != int64(buf.Len()) {
+		t.Fatalf("write snapshot: %v, %d of %d bytes", err, n, buf.Len())
+	}
+	return buf.Bytes()
+}
+
+// The same log gives the same state and results, in one batch or in many, and through
+// a snapshot taken anywhere.
+func TestDeterminism(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		log := genLog(t)
+		one, batched, restored := New(), New(), New()
+		cut := rapid.IntRange(0, len(log)).Draw(t, "cut")
+		var single []Result
+		for n, e := range log {
+			if n == cut {
+				if err := restored.Restore(bytes.NewReader(snapshotOf(t, one.View()))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			single = append(single, one.Apply(e.Index, e.Command))
+			if n >= cut {
+				restored.Apply(e.Index, e.Command)
+			}
+		}
+		all := append(batched.ApplyBatch(log[:cut]), batched.ApplyBatch(log[cut:])...)
+		for n := range log {
+			if a, b := fmt.Sprint(single[n].Err), fmt.Sprint(all[n].Err); a != b {
+				t.Fatalf("command %d: %s alone, %s in a batch", n, a, b)
+			}
+		}
+		if one.View().Hash() != batched.View().Hash() {
+			t.Fatal("a batch gives another state")
+		}
+		if cut < len(log) && one.View().Hash() != restored.View().Hash() {
+			t.Fatalf("snapshot and tail give another state:\n%s\n%s", snapshotOf(t, one.View()), snapshotOf(t, restored.View()))
+		}
+	})
+}
+
+// Every field has one writer, failed commands change nothing, and no view ever changes.
+func TestOneWriterPerField(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := New()
+		type seen struct {
+			view *View
+			hash [32]byte
+		}
+		var views []seen
+		for n := range rapid.IntRange(1, 40).Draw(t, "length") {
+			c := genCommand(t)
+			c.Time = at(n)
+			b, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := s.View()
+			views = append(views, seen{before, before.Hash()})
+			res := s.Apply(uint64(n+1), b)
+			after := s.View()
+			if res.Err != nil && after != before {
+				t.Fatalf("%+v failed with %v and changed the state", c, res.Err)
+			}
+			select {
+			case <-before.Changed():
+				if after == before {
+					t.Fatal("told of a change that was none")
+				}
+			default:
+				if after != before {
+					t.Fatal("a change went untold")
+				}
+			}
+			checkWriters(t, &c, before, after)
+			checkConsistent(t, after)
+		}
+		for _, v := range views {
+			if v.view.Hash() != v.hash {
+				t.Fatal("a view has changed")
+			}
+		}
+	})
+}
+
+func checkWriters(t *rapid.T, c *Command, before, after *View) {
+	for i := range after.Instances("") {
+		was, ok := before.Instance(i.Ref())
+		if !ok {
+			if i.Node != "" || i.Generation != 0 || i.Observed != nil {
+				t.Fatalf("%s is born placed or observed: %+v", i.Ref(), i)
+			}
+			continue
+		}
+		if c.PutInstance == nil && c.SyncFile == nil && (!was.Equal(i) || was.Revision != i.Revision) {
+			t.Fatalf("%+v wrote what users write of %s", c, i.Ref())
+		}
+		if c.Place == nil && c.DeleteService == nil && (was.Node != i.Node || was.Generation != i.Generation) {
+			t.Fatalf("%+v wrote the placement of %s", c, i.Ref())
+		}
+		if c.Report == nil && was.Observed != i.Observed {
+			t.Fatalf("%+v wrote what was observed of %s", c, i.Ref())
+		}
+		if c.SyncFile != nil && (was.Desired != i.Desired || was.EffectiveWeight() != i.EffectiveWeight()) {
+			t.Fatalf("the file wrote desired or weight of %s", i.Ref())
+		}
+	}
+}
+
+// checkConsistent compares the indexes and counts with what they are derived from.
+func checkConsistent(t rapid.TB, v *View) {
+	v.services.check(t)
+	v.instances.check(t)
+	v.unplaced.check(t)
+	counts, unplaced := map[string]int{}, 0
+	for i := range v.Instances("") {
+		counts[i.Service]++
+		if _, ok := v.Service(i.Service); !ok {
+			t.Fatalf("%s has no service", i.Ref())
+		}
+		at, ok := v.unplaced.get(i.Ref())
+		if ok != (i.Node == "") || ok && at != i {
+			t.Fatalf("%s: on node %q, unplaced %v", i.Ref(), i.Node, ok)
+		}
+		if i.Node == "" {
+			unplaced++
+		}
+	}
+	if unplaced != v.unplaced.len {
+		t.Fatalf("got %d unplaced, want %d", v.unplaced.len, unplaced)
+	}
+	for s := range v.Services() {
+		if counts[s.Name] != v.InstanceCount(s.Name) {
+			t.Fatalf("service %s: count %d, has %d", s.Name, v.InstanceCount(s.Name), counts[s.Name])
+		}
+	}
+}
