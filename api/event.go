@@ -16,6 +16,10 @@ const (
 	EventNodeDeleted     EventType = "node.deleted"
 	EventTokenUpdated    EventType = "token.updated"
 	EventTokenDeleted    EventType = "token.deleted"
+	// EventResync is no change of an object: the server no longer has all changes since
+	// the index asked for. Read the objects again; what follows is what changed after the
+	// event's Index.
+	EventResync EventType = "resync"
 )
 
 // Event is one change of the cluster's state.

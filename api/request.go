@@ -62,7 +62,7 @@ type Health struct {
 	Service string    `json:"service"`
 	ID      string    `json:"id"`
 	State   State     `json:"state"`
-	Healthy bool      `json:"healthy"` // State is running
+	Healthy bool      `json:"healthy"` // accepts connections and passed its last health check
 	Reason  string    `json:"reason,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
 }
