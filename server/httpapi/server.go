@@ -1,0 +1,205 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/server/auth"
+)
+
+// View is the cluster's state at one index. It doesn't change, and what it returns is
+// shared and must not be changed.
+type View interface {
+	Index() uint64
+	// Changed is closed by the first change after this view.
+	Changed() <-chan struct{}
+	Service(name string) (*api.Service, bool)
+	Services() iter.Seq[*api.Service]
+	Instance(ref api.Ref) (*api.Instance, bool)
+	Instances(service string) iter.Seq[*api.Instance] // "" = all
+	Node(id string) (*api.Node, bool)
+	Token(id string) (*api.Token, bool)
+	Tokens() iter.Seq[*api.Token]
+}
+
+// Cluster is the replicated state: local reads, and writes that return once they are
+// committed and applied here. Their errors are *api.Error or api.FieldErrors.
+type Cluster interface {
+	View() View
+	// Events returns the changes after an index, and a channel closed by the next one;
+	// ok is false when the index is too old for that.
+	Events(after uint64) (events []api.Event, changed <-chan struct{}, ok bool)
+
+	PutService(ctx context.Context, s *api.Service, ifMatch *uint64) (*api.Service, error)
+	DeleteService(ctx context.Context, name string, ifMatch *uint64) (uint64, error)
+	PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint64) (*api.Instance, error)
+	DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error)
+	PutToken(ctx context.Context, t *api.Token) (*api.Token, error)
+	DeleteToken(ctx context.Context, id string) (uint64, error)
+}
+
+// Runtime is this node's instances.
+type Runtime interface {
+	// Observed is the freshest knowledge of an instance on this node.
+	Observed(ref api.Ref) (api.Observed, bool)
+	// Wake returns once an instance of this node accepts connections.
+	Wake(ctx context.Context, ref api.Ref) error
+	// Restart stops an instance of this node, starts it and returns once it accepts connections.
+	Restart(ctx context.Context, ref api.Ref) error
+	// StorageUsage measures the instance's data directory.
+	StorageUsage(ctx context.Context, ref api.Ref) (api.Storage, error)
+}
+
+// Logs is what the instances printed.
+type Logs interface {
+	// Query returns the newest entries that match, oldest first.
+	Query(ctx context.Context, q api.LogQuery) ([]api.LogEntry, error)
+	// Follow yields entries after q.After, or from now on, until ctx ends.
+	Follow(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogEntry, error]
+}
+
+// Config is what a [Server] is made of. Optional fields say so.
+type Config struct {
+	NodeID  string
+	Version string // optional
+	Cluster Cluster
+	Runtime Runtime
+	Logs    Logs
+
+	Registry *prometheus.Registry
+	// MetricsPublic opens /metrics to callers without a token.
+	MetricsPublic bool
+	// Ready says why the node doesn't serve yet, or nil. Optional.
+	Ready func() error
+	// Upgrade hands the listeners to a new process. Optional.
+	Upgrade func(context.Context, api.UpgradeRequest) (api.UpgradeResult, error)
+	// TLS tells about the node's certificates. Optional.
+	TLS func() api.TLSStatus
+
+	Logger *slog.Logger
+	Now    func() time.Time
+	Rand   io.Reader // of tokens; default crypto/rand
+	// MaxStreams bounds the event and log streams and blocking queries open at once; default 1024.
+	MaxStreams int
+}
+
+func (c *Config) setDefaults() {
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 1024
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	if c.TLS == nil {
+		c.TLS = func() api.TLSStatus { return api.TLSStatus{} }
+	}
+	if c.Upgrade == nil {
+		c.Upgrade = func(context.Context, api.UpgradeRequest) (api.UpgradeResult, error) {
+			return api.UpgradeResult{}, api.Errorf(api.CodeConflict, "this server cannot replace itself: restart it through its service manager")
+		}
+	}
+}
+
+func (c *Config) validate() error {
+	if c.NodeID == "" || c.Cluster == nil || c.Runtime == nil || c.Logs == nil ||
+		c.Registry == nil || c.Logger == nil || c.Now == nil {
+		return errors.New("new HTTP API: NodeID, Cluster, Runtime, Logs, Registry, Logger and Now are required")
+	}
+	return nil
+}
+
+// Server answers the HTTP API.
+type Server struct {
+	cfg     Config
+	auth    *auth.Authenticator
+	echo    *echo.Echo
+	rows    []endpoint
+	openapi []byte
+	metrics http.Handler
+	seen    *apiMetrics
+	started time.Time
+
+	streams atomic.Int64
+	closing context.Context // ends when Close is called
+	close   context.CancelFunc
+}
+
+// New returns a Server; its metrics are registered with cfg.Registry.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	s := &Server{cfg: cfg, started: cfg.Now(), rows: table(cfg.MetricsPublic)}
+	s.closing, s.close = context.WithCancel(context.Background())
+	var err error
+	if s.auth, err = auth.New(auth.Config{
+		Token:  func(id string) (*api.Token, bool) { return cfg.Cluster.View().Token(id) },
+		Now:    cfg.Now,
+		Remote: echo.ExtractIPDirect(),
+	}); err != nil {
+		return nil, err
+	}
+	if s.openapi, err = openAPI(s.rows); err != nil {
+		return nil, err
+	}
+	if s.seen, err = newAPIMetrics(cfg.Registry); err != nil {
+		return nil, err
+	}
+	s.metrics = metricsHandler(cfg)
+	s.echo = s.router()
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
+
+// Close ends the streams and blocking queries that are open, so that their servers can
+// shut down; their clients come back to whoever serves next. Later requests are answered
+// still, but no longer wait.
+func (s *Server) Close() { s.close() }
+
+// ServeLocal answers the API on the local admin socket, whose peers need no token, until
+// ctx ends; it then lets the requests under way finish for at most grace and returns once
+// they have. The listener is closed.
+func (s *Server) ServeLocal(ctx context.Context, ln net.Listener, grace time.Duration) error {
+	srv := &http.Server{
+		Handler:           s,
+		ConnContext:       auth.ConnContext,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	s.Close()
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := srv.Shutdown(bound)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	<-served // http.ErrServerClosed
+	return err
+}

@@ -1,0 +1,74 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+const secret = "ten_0123456789ab_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+func TestRegistryCountsInstancesByState(t *testing.T) {
+	all := []*api.Instance{
+		{Service: "notes", ID: "a", Observed: &api.Observed{State: api.StateRunning}},
+		{Service: "notes", ID: "b", Observed: &api.Observed{State: api.StateRunning}},
+		{Service: "notes", ID: "c", Desired: api.DesiredAsleep},
+		{Service: "chat", ID: "a", Observed: &api.Observed{State: api.StateFailed}},
+	}
+	reg, err := NewRegistry(Config{Version: "1.2.3", Instances: func() iter.Seq[*api.Instance] { return slices.Values(all) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `# HELP tenement_instances Instances by service and state.
+# TYPE tenement_instances gauge
+tenement_instances{service="chat",state="failed"} 1
+tenement_instances{service="notes",state="asleep"} 1
+tenement_instances{service="notes",state="running"} 2
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "tenement_instances"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"tenement_build_info", "go_goroutines", "go_info"} {
+		if n, err := testutil.GatherAndCount(reg, name); err != nil || n != 1 {
+			t.Errorf("%s: got %d, %v, want 1", name, n, err)
+		}
+	}
+}
+
+func TestLoggerRedacts(t *testing.T) {
+	for _, format := range []Format{FormatText, FormatJSON, FormatAuto} {
+		var out bytes.Buffer
+		log, err := NewLogger(&out, format, slog.LevelInfo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("got "+secret, "Authorization", "Bearer "+secret, "url", "/x?token="+secret,
+			"error", errors.New("bad "+secret), "env", map[string]string{"KEY": "hunter2"},
+			"header", http.Header{"Authorization": {"hunter2"}, "X-Other": {"kept " + secret}},
+			slog.Group("request", "cookie", "hunter2", "token", "0123456789ab"))
+		log.Debug("never")
+		s := out.String()
+		if strings.Contains(s, secret[20:]) || strings.Contains(s, "hunter2") || strings.Contains(s, "never") {
+			t.Errorf("%q: secrets in %s", format, s)
+		}
+		if !strings.Contains(s, "ten_0123456789ab_[redacted]") || !strings.Contains(s, "kept") {
+			t.Errorf("%q: what is public is gone: %s", format, s)
+		}
+		if isJSON := json.Valid(out.Bytes()); isJSON == (format == FormatText) {
+			t.Errorf("%q: JSON is %v: %s", format, isJSON, s)
+		}
+	}
+	if _, err := NewLogger(&bytes.Buffer{}, "xml", slog.LevelInfo); err == nil {
+		t.Error("format xml must be refused")
+	}
+}
