@@ -169,7 +169,7 @@ func parseETag(s string) (revision uint64, wildcard, ok bool) {
 }
 
 // ifMatch returns the revision that If-Match asks for, nil without one; current is the
-// object's, and exists whether there is one, for "*".
+// object's, 0 for one that does not exist yet.
 func (a args) ifMatch(current uint64, exists bool) (*uint64, error) {
 	if !a.has("If-Match") {
 		return nil, nil
@@ -178,7 +178,7 @@ func (a args) ifMatch(current uint64, exists bool) (*uint64, error) {
 	if wildcard {
 		revision = current
 	}
-	if !exists || revision != current {
+	if wildcard && !exists || revision != current {
 		return nil, api.Errorf(api.CodeStaleRevision, "If-Match: the current revision is %d, not %s", current, a["If-Match"])
 	}
 	return &revision, nil

@@ -147,20 +147,9 @@ func (s *Server) restartInstance(c *call) (*api.Instance, error) {
 // start makes an instance run, creating it with the given weight when there is none, and
 // returns it once it accepts connections.
 func (s *Server) start(ctx context.Context, ref api.Ref, weight int) (*api.Instance, error) {
-	var before api.State // of one that exists
-	if cur, ok := s.cfg.Cluster.View().Instance(ref); ok {
-		before = s.fresh(cur).State()
-		if cur.Desired != api.DesiredRunning {
-			if _, err := s.modify(ctx, ref, nil, func(i *api.Instance) { i.Desired = api.DesiredRunning }); err != nil {
-				return nil, err
-			}
-		}
-	} else {
-		i := &api.Instance{Service: ref.Service, ID: ref.ID, Weight: &weight}
-		i.SetDefaults()
-		if _, err := s.cfg.Cluster.PutInstance(ctx, i, nil); err != nil {
-			return nil, err
-		}
+	before, err := s.wantRunning(ctx, ref, weight)
+	if err != nil {
+		return nil, err
 	}
 	placed, err := s.await(ctx, ref, func(i *api.Instance) bool { return i.Node != "" })
 	if err != nil {
@@ -178,6 +167,29 @@ func (s *Server) start(ctx context.Context, ref api.Ref, weight int) (*api.Insta
 		}
 	}
 	return s.await(ctx, ref, accepts)
+}
+
+// wantRunning declares that an instance is to run, and returns the state that it was in;
+// "" for one that did not exist and now has the given weight.
+func (s *Server) wantRunning(ctx context.Context, ref api.Ref, weight int) (before api.State, err error) {
+	for {
+		cur, exists := s.cfg.Cluster.View().Instance(ref)
+		var none uint64
+		switch {
+		case !exists:
+			i := &api.Instance{Service: ref.Service, ID: ref.ID, Weight: &weight}
+			i.SetDefaults()
+			_, err = s.cfg.Cluster.PutInstance(ctx, i, &none)
+		case cur.Desired != api.DesiredRunning:
+			before = s.fresh(cur).State()
+			_, err = s.modify(ctx, ref, nil, func(i *api.Instance) { i.Desired = api.DesiredRunning })
+		default:
+			before = s.fresh(cur).State()
+		}
+		if exists || !isStale(err) { // stale: somebody else created it first
+			return before, err
+		}
+	}
 }
 
 // accepts reports whether an instance accepts connections, healthy or not.

@@ -35,7 +35,7 @@ func table(metricsPublic bool) []endpoint {
 	}
 	var (
 		block   = blockParams()
-		ifMatch = []param{{name: "If-Match", in: inHeader, kind: kindETag, about: `change only this revision, as "N"; * only what exists`}}
+		ifMatch = []param{{name: "If-Match", in: inHeader, kind: kindETag, about: `change only this revision, as "N"; "0" creates only; * changes only what exists`}}
 		stop    = []param{
 			{name: "hold", kind: kindBool, about: "keep it down: requests get 503 until somebody starts it"},
 			{name: "purge", kind: kindBool, about: "remove the instance altogether"},

@@ -14,35 +14,35 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 )
 
-// Config is what a registry begins with.
-type Config struct {
+// Build says what program is running.
+type Build struct {
 	Version string
-	// Instances lists what instances there are, asked at each scrape. Optional.
-	Instances func() iter.Seq[*api.Instance]
 }
 
 // NewRegistry returns a registry with the collectors that belong to no other package:
-// the Go runtime, the process, the build, and the instances by state.
-func NewRegistry(cfg Config) (*prometheus.Registry, error) {
+// the Go runtime, the process and the build.
+func NewRegistry(b Build) (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tenement_build_info", Help: "1, with the version and the Go that built it as labels.",
-		ConstLabels: prometheus.Labels{"version": cfg.Version, "go": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": b.Version, "go": runtime.Version()},
 	})
 	build.Set(1)
-	err := errors.Join(
+	if err := errors.Join(
 		reg.Register(collectors.NewGoCollector()),
 		reg.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
 		reg.Register(build),
-	)
-	if cfg.Instances != nil {
-		err = errors.Join(err, reg.Register(instances{list: cfg.Instances, desc: prometheus.NewDesc(
-			"tenement_instances", "Instances by service and state.", []string{"service", "state"}, nil)}))
-	}
-	if err != nil {
+	); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	return reg, nil
+}
+
+// Instances returns a collector of tenement_instances, the instances by service and
+// state, which asks for the list at each scrape.
+func Instances(list func() iter.Seq[*api.Instance]) prometheus.Collector {
+	return instances{list: list, desc: prometheus.NewDesc(
+		"tenement_instances", "Instances by service and state.", []string{"service", "state"}, nil)}
 }
 
 // instances counts the instances at each scrape, so that nothing has to be kept in step.

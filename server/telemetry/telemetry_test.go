@@ -25,8 +25,11 @@ func TestRegistryCountsInstancesByState(t *testing.T) {
 		{Service: "notes", ID: "c", Desired: api.DesiredAsleep},
 		{Service: "chat", ID: "a", Observed: &api.Observed{State: api.StateFailed}},
 	}
-	reg, err := NewRegistry(Config{Version: "1.2.3", Instances: func() iter.Seq[*api.Instance] { return slices.Values(all) }})
+	reg, err := NewRegistry(Build{Version: "1.2.3"})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Register(Instances(func() iter.Seq[*api.Instance] { return slices.Values(all) })); err != nil {
 		t.Fatal(err)
 	}
 	want := `# HELP tenement_instances Instances by service and state.
