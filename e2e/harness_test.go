@@ -65,7 +65,8 @@ type ten struct {
 	dataDir string
 	config  string
 	port    int
-	extra   []string
+	user    *syscall.Credential // another user to run as
+	env     []string            // instead of the test's environment; no --data-dir then
 	client  *http.Client
 
 	mu   sync.Mutex
@@ -117,12 +118,16 @@ func startTen(t *testing.T, toml string) *ten {
 func (s *ten) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 func (s *ten) command() *exec.Cmd {
-	args := append([]string{
-		"serve", "--config", s.config, "--data-dir", s.dataDir,
-		"--port", strconv.Itoa(s.port),
-	}, s.extra...)
+	args := []string{"serve", "--config", s.config, "--port", strconv.Itoa(s.port)}
+	if s.env == nil {
+		args = append(args, "--data-dir", s.dataDir)
+	}
 	cmd := exec.Command(tenBinary, args...)
-	cmd.Env = cleanEnv()
+	cmd.Env = s.env
+	if s.env == nil {
+		cmd.Env = cleanEnv()
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
 	return cmd
 }
 
