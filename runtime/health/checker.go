@@ -23,21 +23,27 @@ const (
 	maxInterims = 5        // 1xx answers before the real one
 )
 
-// Checker asks programs whether they are healthy. The zero value is ready to use.
-type Checker struct {
-	// Timeout replaces CheckTimeout when it is not 0.
-	Timeout time.Duration
+// CheckerConfig is what a Checker is made from.
+type CheckerConfig struct {
+	Timeout time.Duration // 0 means CheckTimeout
+}
+
+// Checker asks programs whether they are healthy. It may be used by many goroutines.
+type Checker struct{ timeout time.Duration }
+
+// NewChecker returns a Checker.
+func NewChecker(cfg CheckerConfig) *Checker {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = CheckTimeout
+	}
+	return &Checker{timeout: cfg.Timeout}
 }
 
 // Check returns nil when the program at ep answers GET path with status 200, redirects
 // not followed, or, when path is empty, accepts a connection. Otherwise the error says
 // what happened instead.
-func (c Checker) Check(ctx context.Context, ep api.Endpoint, path string) error {
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = CheckTimeout
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
+func (c *Checker) Check(ctx context.Context, ep api.Endpoint, path string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("no answer within %v", c.timeout))
 	defer cancel()
 	if err := check(ctx, ep, path); err != nil {
 		if ctx.Err() != nil {

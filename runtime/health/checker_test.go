@@ -78,7 +78,7 @@ func TestCheck(t *testing.T) {
 		for _, ep := range endpoints {
 			t.Run(ep.Network+tc.path, func(t *testing.T) {
 				got := ""
-				if err := (Checker{}).Check(t.Context(), ep, tc.path); err != nil {
+				if err := NewChecker(CheckerConfig{}).Check(t.Context(), ep, tc.path); err != nil {
 					got = err.Error()
 				}
 				if got != tc.want {
@@ -143,7 +143,7 @@ func TestCheckBadAnswers(t *testing.T) {
 			if strings.Contains(tc.want, "100ms") {
 				timeout = 100 * time.Millisecond
 			}
-			err := (Checker{Timeout: timeout}).Check(t.Context(), raw(t, tc.text, tc.hold), "/health")
+			err := NewChecker(CheckerConfig{Timeout: timeout}).Check(t.Context(), raw(t, tc.text, tc.hold), "/health")
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q in it", err, tc.want)
 			}
@@ -155,12 +155,12 @@ func TestCheckEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("shutting down")
 	cancel(reason)
-	err := (Checker{}).Check(ctx, raw(t, "", true), "/health")
+	err := NewChecker(CheckerConfig{}).Check(ctx, raw(t, "", true), "/health")
 	if !errors.Is(err, reason) {
 		t.Errorf("got %v, want %v", err, reason)
 	}
 	gone := api.Endpoint{Network: "unix", Address: filepath.Join(t.TempDir(), "s")}
-	if err := (Checker{}).Check(t.Context(), gone, ""); !errors.Is(err, fs.ErrNotExist) {
+	if err := NewChecker(CheckerConfig{}).Check(t.Context(), gone, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
 }

@@ -60,7 +60,7 @@ func TestTCPAddresses(t *testing.T) {
 				if how != methodConnect && pending(t, l.(syscall.Conn)) {
 					t.Error("the program sees a connection that nobody meant")
 				}
-				if err := (Checker{}).Check(t.Context(), ep, ""); err != nil {
+				if err := NewChecker(CheckerConfig{}).Check(t.Context(), ep, ""); err != nil {
 					t.Errorf("the endpoint does not accept: %v", err)
 				}
 			})
