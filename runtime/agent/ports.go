@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// The ports that instances are given.
+const (
+	minPort = 30000
+	maxPort = 40000
+)
+
+var errNoPort = errors.New("allocate port: every one from 30000 to 40000 is taken")
+
+// ports hands out TCP ports that nobody listens on. It goes round, so that a freed port
+// comes last; and it prefers ports that the kernel does not give to outgoing
+// connections, because such a connection could take one before its program listens.
+type ports struct {
+	listen func(port int) bool // whether a program could listen on the port
+
+	mu     sync.Mutex
+	used   map[int]bool
+	ranges [2]portRange // preferred ones first
+}
+
+// portRange is some of the ports, in the order of their numbers, and where to go on.
+type portRange struct {
+	all  []int
+	next int
+}
+
+// newPorts prefers ports outside of [lowEphemeral, highEphemeral] and starts at the
+// nth one of each range.
+func newPorts(listen func(int) bool, lowEphemeral, highEphemeral, n int) *ports {
+	p := &ports{listen: listen, used: make(map[int]bool)}
+	for port := minPort; port <= maxPort; port++ {
+		r := &p.ranges[0]
+		if lowEphemeral <= port && port <= highEphemeral {
+			r = &p.ranges[1]
+		}
+		r.all = append(r.all, port)
+	}
+	for i := range p.ranges {
+		if r := &p.ranges[i]; len(r.all) > 0 {
+			r.next = n % len(r.all)
+		}
+	}
+	return p
+}
+
+// take allocates a port.
+func (p *ports) take() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.ranges {
+		r := &p.ranges[i]
+		for range r.all {
+			port := r.all[r.next]
+			r.next = (r.next + 1) % len(r.all)
+			if !p.used[port] && p.listen(port) {
+				p.used[port] = true
+				return port, nil
+			}
+		}
+	}
+	return 0, errNoPort
+}
+
+// reserve marks the port of an adopted instance as taken.
+func (p *ports) reserve(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used[port] = true
+}
+
+func (p *ports) free(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.used, port)
+}
+
+func (p *ports) inUse() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.used)
+}
+
+// canListen tries every address that a program may choose. A machine without IPv6 has
+// nobody to collide with there.
+func canListen(port int) bool {
+	for _, at := range []struct{ network, host string }{{"tcp4", "127.0.0.1"}, {"tcp4", "0.0.0.0"}, {"tcp6", "::"}} {
+		ln, err := new(net.ListenConfig).Listen(context.Background(), at.network, net.JoinHostPort(at.host, strconv.Itoa(port)))
+		switch {
+		case err == nil:
+			if ln.Close() != nil {
+				return false
+			}
+		case at.network == "tcp4", errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EACCES):
+			return false
+		}
+	}
+	return true
+}
+
+// ephemeralPorts returns the range from which the kernel takes the local ports of
+// outgoing connections; an empty one where it doesn't say.
+func ephemeralPorts() (low, high int) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 0, -1
+	}
+	if _, err := fmt.Fscan(strings.NewReader(string(b)), &low, &high); err != nil {
+		return 0, -1
+	}
+	return low, high
+}

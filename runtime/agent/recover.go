@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/runtime/driver"
+)
+
+// recoverAtOnce is how many processes are looked for at the same time.
+const recoverAtOnce = 16
+
+// Recover adopts every process that an earlier ten has left running, opens the gates of
+// those that accept connections, and then starts what should run and does not. It is
+// called once, before requests are let in. An error means that processes may be left
+// that nobody supervises.
+func (a *Agent) Recover(ctx context.Context) error {
+	recs, err := a.records.all()
+	var g errgroup.Group
+	g.SetLimit(recoverAtOnce)
+	for _, r := range recs {
+		g.Go(func() error { return a.recover(ctx, r) })
+	}
+	err = errors.Join(err, g.Wait(), ctx.Err())
+	if ctx.Err() == nil {
+		for asg := range a.cfg.Specs.Assigned {
+			a.converge(asg.Instance.Ref(), asg)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("recover instances: %w", err)
+	}
+	return nil
+}
+
+// recover goes on from one record.
+func (a *Agent) recover(ctx context.Context, r *record) error {
+	asg, assigned := a.cfg.Specs.Assignment(r.Ref)
+	if r.Start != "" && r.BootID == a.cfg.BootID {
+		if !assigned {
+			asg = api.Assignment{Service: r.service()}
+		}
+		return a.adopt(ctx, asg, r)
+	}
+	// There is no process: the machine has been started again since, or the record only
+	// tells that there is data that does not persist.
+	if !r.Ephemeral {
+		return a.records.remove(r.Ref)
+	}
+	if r.Start != "" {
+		if err := a.records.save(&record{Ref: r.Ref, Ephemeral: true}); err != nil {
+			return err
+		}
+	}
+	if !assigned {
+		a.vanished(r.Ref)
+	}
+	return nil
+}
+
+// adopt has a supervisor go on with a recorded process, dead or alive.
+func (a *Agent) adopt(ctx context.Context, asg api.Assignment, r *record) error {
+	proc, err := a.find(ctx, r)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, driver.ErrGone) {
+		proc, err = nil, nil
+	}
+	adopted := make(chan struct{})
+	if !a.handOver(asg, r, func(s *supervisor) { s.adopt(r, proc, err); close(adopted) }) {
+		if proc != nil {
+			proc.Release()
+		}
+		return errClosing(r.Ref)
+	}
+	select {
+	case <-adopted:
+	case <-a.ctx.Done():
+	}
+	return err
+}
+
+func (a *Agent) handOver(asg api.Assignment, r *record, f func(*supervisor)) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.supervisors[r.Ref]
+	if s == nil {
+		s = a.supervise(r.Ref, asg)
+	}
+	return s != nil && s.post(func() { f(s) })
+}
+
+// find looks for the process of a record.
+func (a *Agent) find(ctx context.Context, r *record) (driver.Process, error) {
+	drv := a.cfg.Drivers[r.Driver]
+	if drv == nil {
+		return nil, fmt.Errorf("recover %s: isolation %q: %w", r.Ref, r.Driver, driver.ErrUnsupported)
+	}
+	if r.Handle == nil { // ten was killed between the start and its record
+		h, err := drv.FindStart(ctx, r.Start)
+		if err != nil {
+			return nil, fmt.Errorf("recover %s: %w", r.Ref, err)
+		}
+		r.Handle = &h
+	}
+	proc, err := drv.Recover(ctx, *r.Handle)
+	if err != nil {
+		return nil, fmt.Errorf("recover %s: %w", r.Ref, err)
+	}
+	return proc, nil
+}
+
+// adopt takes over where the former ten left off. proc is nil when the process has ended
+// since; err says that nobody knows.
+func (s *supervisor) adopt(r *record, proc driver.Process, err error) {
+	o := s.observed.Load()
+	if o == nil {
+		o = &api.Observed{}
+	}
+	s.sum, s.revision = r.SpecSum, r.ServiceRevision
+	s.m.Restarts, s.m.Recent = r.Restarts, r.Recent
+	s.m.Want = cmp.Or(o.Desired, api.DesiredRunning)
+	if o.Desired == "" && s.instance != nil {
+		s.m.Want = s.instance.Desired
+	}
+	if err != nil {
+		s.m.Phase, s.m.Reason, s.m.Since = failed, err.Error(), s.agent.cfg.Now()
+		s.revision = s.m.Service.Revision // no reason to try again by itself
+		s.agent.moveGate(s.ref, gateDown, api.Endpoint{})
+		s.sync()
+		return
+	}
+	s.run = &run{rec: *r, proc: proc}
+	s.agent.ports.reserve(r.Port)
+	if err := s.agent.cfg.Output.Attach(s.ref); err != nil {
+		s.agent.cfg.Logger.Error("output not captured", "instance", s.ref, "error", err)
+	}
+	if proc == nil {
+		s.adoptEnded(r)
+	} else {
+		s.adoptLive(r, o)
+	}
+	s.sync()
+}
+
+func (s *supervisor) adoptEnded(r *record) {
+	switch {
+	case r.ToSleep:
+		s.m.Phase, s.m.Next = terminating, toAsleep
+	case r.Endpoint != nil:
+		s.m.Phase = running
+	default:
+		s.m.Phase = starting
+	}
+	s.handle(onExitUnknown, "ended while ten was not running")
+}
+
+func (s *supervisor) adoptLive(r *record, o *api.Observed) {
+	if r.Endpoint == nil {
+		s.handle(onAdoptedStarting, "")
+	} else {
+		s.handle(onAdopted, "")
+	}
+	if o.State == s.m.state() { // nothing has changed for those who look on
+		s.m.Since = o.Since
+		s.m.Healthy = s.m.Healthy || o.Healthy
+	}
+	s.saveRecord() // a handle that was found
+	if r.ToSleep {
+		s.handle(onSleep, "")
+	}
+}

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+const (
+	reportEvery    = 50 * time.Millisecond // at most 20 batches a second
+	reportMost     = 1000                  // reports in a batch
+	reportRetry    = 100 * time.Millisecond
+	reportRetryMax = 5 * time.Second
+	reportTimeout  = 10 * time.Second
+)
+
+// reports carries observations to the cluster: the first at once, bursts coalesced, and
+// each until it has been taken. An observation that comes meanwhile replaces the
+// instance's former one.
+type reports struct {
+	to     Reporter
+	logger *slog.Logger
+	kick   chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	pending map[api.Ref]api.Observed
+	flying  map[api.Ref]api.Observed // of the batch under way
+}
+
+func newReports(to Reporter, logger *slog.Logger) *reports {
+	return &reports{to: to, logger: logger, kick: make(chan struct{}, 1), pending: make(map[api.Ref]api.Observed)}
+}
+
+// put never blocks.
+func (r *reports) put(ref api.Ref, o api.Observed) {
+	r.mu.Lock()
+	r.pending[ref] = o
+	r.mu.Unlock()
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// forget drops what is known of a removed instance.
+func (r *reports) forget(ref api.Ref) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pending, ref)
+	delete(r.flying, ref)
+}
+
+// latest returns an observation that the cluster may not know yet.
+func (r *reports) latest(ref api.Ref) (api.Observed, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o, ok := r.pending[ref]
+	if !ok {
+		o, ok = r.flying[ref]
+	}
+	return o, ok
+}
+
+// run sends until ctx ends.
+func (r *reports) run(ctx context.Context) {
+	retry := reportRetry
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.kick:
+		}
+		for r.waiting() {
+			pause := reportEvery
+			if err := r.send(ctx); err != nil {
+				if ctx.Err() != nil {
+					return
+				}
+				r.logger.Warn("report not taken", "error", err, "retry_in", retry)
+				pause, retry = retry, min(2*retry, reportRetryMax)
+			} else {
+				retry = reportRetry
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+func (r *reports) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pending) > 0
+}
+
+// send hands over one batch; what was not taken is pending again.
+func (r *reports) send(ctx context.Context) error {
+	batch := r.takeBatch()
+	if len(batch) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err := r.to.Report(ctx, batch)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		for ref, o := range r.flying {
+			if _, newer := r.pending[ref]; !newer {
+				r.pending[ref] = o
+			}
+		}
+	}
+	r.flying = nil
+	return err
+}
+
+func (r *reports) takeBatch() []api.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flying = make(map[api.Ref]api.Observed, min(len(r.pending), reportMost))
+	batch := make([]api.Report, 0, min(len(r.pending), reportMost))
+	for ref, o := range r.pending {
+		if len(batch) == reportMost {
+			break
+		}
+		r.flying[ref] = o
+		delete(r.pending, ref)
+		batch = append(batch, api.Report{Ref: ref, Observed: o})
+	}
+	slices.SortFunc(batch, func(a, b api.Report) int {
+		return cmp.Or(cmp.Compare(a.Ref.Service, b.Ref.Service), cmp.Compare(a.Ref.ID, b.Ref.ID))
+	})
+	return batch
+}
+
+// flush hands over what is left, as far as the cluster takes it.
+func (r *reports) flush(ctx context.Context) {
+	for r.waiting() && ctx.Err() == nil {
+		if err := r.send(ctx); err != nil {
+			r.logger.Warn("last report not taken", "error", err)
+			return
+		}
+	}
+}

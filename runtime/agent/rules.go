@@ -1,0 +1,148 @@
+package agent
+
+// rule is what one event does in one phase.
+type rule func(*step)
+
+// rules has a named case for every phase and event. testdata/transitions.txt shows what
+// each does; a test fails on a pair that is missing here.
+//
+// Three of the names need a word. stay: nothing to do. late: the answer of an operation
+// that an earlier phase began and the phase's end has called off. impossible: no such
+// operation can be under way; it would be a bug, is logged and otherwise ignored.
+var rules = [phaseCount][eventCount]rule{
+	asleep: {
+		onWake: startAfresh, onRestart: startAfresh, onRoll: agree, onSleep: stay,
+		onWantRunning: startWanted, onWantAsleep: noteAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: adopt, onAdoptedStarting: adoptStarting,
+	},
+	pending: {
+		onWake: stay, onRestart: stay, onRoll: stay, onSleep: leaveToSleep,
+		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
+		onGranted: launch, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	launching: {
+		onWake: stay, onRestart: stay, onRoll: abortToRoll, onSleep: abortToSleep,
+		onWantRunning: noteRunning, onWantAsleep: abortAsleep, onWantStopped: abortStopped, onWantGone: abortGone,
+		onGranted: impossible, onStarted: await, onStartFailed: retryStart, onStartRefused: refuseStart,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	starting: {
+		onWake: stay, onRestart: stay, onRoll: endToRoll, onSleep: endToSleep,
+		onWantRunning: noteRunning, onWantAsleep: endAsleep, onWantStopped: endStopped, onWantGone: endGone,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: openUp, onDeadline: startupTimeout, onHealthOK: late, onHealthFailed: late,
+		onExitOK: exitedWell, onExitFailed: exitedBadly, onExitUnknown: exitedBadly,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	running: {
+		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep,
+		onWantRunning: noteRunning, onWantAsleep: drainAsleep, onWantStopped: drainStopped, onWantGone: drainGone,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: passCheck, onHealthFailed: failCheck,
+		onExitOK: exitedWell, onExitFailed: exitedBadly, onExitUnknown: exitedBadly,
+		onIdle: fallAsleep, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	degraded: {
+		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep,
+		onWantRunning: noteRunning, onWantAsleep: drainAsleep, onWantStopped: drainStopped, onWantGone: drainGone,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: passCheck, onHealthFailed: failCheck,
+		onExitOK: exitedWell, onExitFailed: exitedBadly, onExitUnknown: exitedBadly,
+		onIdle: fallAsleep, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	unhealthy: {
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: killLate, onHealthOK: late, onHealthFailed: late,
+		onExitOK: exitedDuringStop, onExitFailed: exitedDuringStop, onExitUnknown: exitedDuringStop,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	draining: {
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: exitedDuringStop, onExitFailed: exitedDuringStop, onExitUnknown: exitedDuringStop,
+		onIdle: impossible, onDrained: drained, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	terminating: {
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: killLate, onHealthOK: late, onHealthFailed: late,
+		onExitOK: exitedDuringStop, onExitFailed: exitedDuringStop, onExitUnknown: exitedDuringStop,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	aborting: {
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onGranted: impossible, onStarted: endStarted, onStartFailed: exitedDuringStop, onStartRefused: exitedDuringStop,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	ending: {
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: complete,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	backoff: {
+		onWake: stay, onRestart: restartNow, onRoll: restartNow, onSleep: leaveToSleep,
+		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: retryNow, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	stopped: {
+		onWake: startUnlessHeld, onRestart: startUnlessHeld, onRoll: agree, onSleep: sleepUnlessHeld,
+		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	failed: {
+		onWake: startAfterDelay, onRestart: startAfresh, onRoll: startIfWanted, onSleep: sleepUnlessHeld,
+		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	gone: {
+		onWake: answerGone, onRestart: answerGone, onRoll: answerGone, onSleep: stay,
+		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: restStopped, onWantGone: stay,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+}
