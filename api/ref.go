@@ -28,6 +28,10 @@ func ValidName(s string) bool {
 	return true
 }
 
+// ReservedName reports whether no service may have the name, because a file of ten's own
+// has it in the data directory, where each service has a directory.
+func ReservedName(s string) bool { return s == "api_token" }
+
 // checkName returns a *FieldError for the named field unless s is a valid name.
 func checkName(field, s string) error {
 	if ValidName(s) {

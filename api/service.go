@@ -102,6 +102,7 @@ type Service struct {
 	StopTimeout Duration      `json:"stop_timeout"`
 	Restart     RestartPolicy `json:"restart"`
 	// MaxRestarts within RestartWindow are allowed; one more and the instance is failed.
+	// -1 allows none (0 is unset).
 	MaxRestarts   int      `json:"max_restarts"`
 	RestartWindow Duration `json:"restart_window"`
 	BackoffBase   Duration `json:"backoff_base"`
@@ -170,6 +171,7 @@ func setDefault[T comparable](p *T, v T) {
 func (s *Service) Validate() error {
 	var c fieldChecks
 	c.name("name", s.Name)
+	c.add(!ReservedName(s.Name), "name", s.Name, "a name that ten does not use itself in its data directory")
 	c.add(s.Command != "" && s.Args != nil, "command", s.Command, "a program and its arguments, quotes balanced")
 	c.add(!hasNUL(s.Command) && !slices.ContainsFunc(s.Args, hasNUL), "args", s.Args, "text without NUL bytes")
 	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
@@ -207,7 +209,7 @@ func (s *Service) validateTimes(c *fieldChecks) {
 }
 
 func (s *Service) validateAmounts(c *fieldChecks) {
-	c.add(s.MaxRestarts >= 0 && s.MaxRestarts <= 1000, "max_restarts", s.MaxRestarts, "0 to 1000")
+	c.add(s.MaxRestarts >= -1 && s.MaxRestarts <= 1000, "max_restarts", s.MaxRestarts, "-1 (none) to 1000")
 	c.add(s.MemoryLimit >= 0, "memory_limit", s.MemoryLimit, "0 (unlimited) or more")
 	c.add(s.CPUShares >= 0 && s.CPUShares <= 10000, "cpu_shares", s.CPUShares, "1 to 10000, or 0 for unset")
 	c.add(s.StorageQuota >= 0, "storage_quota", s.StorageQuota, "0 (unlimited) or more")
