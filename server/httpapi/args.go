@@ -178,7 +178,10 @@ func (a args) ifMatch(current uint64, exists bool) (*uint64, error) {
 	if wildcard {
 		revision = current
 	}
-	if wildcard && !exists || revision != current {
+	if !exists && (wildcard || revision != 0) {
+		return nil, api.Errorf(api.CodeStaleRevision, "If-Match: there is no such object, so it has no revision %s", a["If-Match"])
+	}
+	if revision != current {
 		return nil, api.Errorf(api.CodeStaleRevision, "If-Match: the current revision is %d, not %s", current, a["If-Match"])
 	}
 	return &revision, nil

@@ -1,0 +1,525 @@
+package httpapi
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"iter"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const thisNode = "node-1"
+
+// fakeCluster is a state in memory. A new instance is placed at once, and onInstance, if
+// set, is told of every one that changed.
+type fakeCluster struct {
+	mu         sync.Mutex
+	view       *fakeView
+	events     []api.Event
+	floor      uint64 // of events
+	onInstance func(*api.Instance)
+	waits      chan struct{} // closed when somebody waits for a change
+}
+
+// nextWait returns a channel that is closed when the next wait for a change begins.
+func (c *fakeCluster) nextWait() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waits = make(chan struct{})
+	return c.waits
+}
+
+func (c *fakeCluster) waited() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waits != nil {
+		close(c.waits)
+		c.waits = nil
+	}
+}
+
+type fakeView struct {
+	cluster   *fakeCluster
+	index     uint64
+	changed   chan struct{}
+	services  map[string]*api.Service
+	instances map[api.Ref]*api.Instance
+	tokens    map[string]*api.Token
+}
+
+func (v *fakeView) Index() uint64            { return v.index }
+func (v *fakeView) Changed() <-chan struct{} { v.cluster.waited(); return v.changed }
+
+func (v *fakeView) Service(name string) (*api.Service, bool) { s, ok := v.services[name]; return s, ok }
+func (v *fakeView) Token(id string) (*api.Token, bool)       { t, ok := v.tokens[id]; return t, ok }
+func (v *fakeView) Services() iter.Seq[*api.Service]         { return byKey(v.services, cmp.Compare) }
+func (v *fakeView) Tokens() iter.Seq[*api.Token]             { return byKey(v.tokens, cmp.Compare) }
+
+func (v *fakeView) Instance(ref api.Ref) (*api.Instance, bool) {
+	i, ok := v.instances[ref]
+	return i, ok
+}
+
+func (v *fakeView) Instances(service string) iter.Seq[*api.Instance] {
+	return func(yield func(*api.Instance) bool) {
+		for i := range byKey(v.instances, func(a, b api.Ref) int { return cmp.Compare(a.String(), b.String()) }) {
+			if (service == "" || i.Service == service) && !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+func (v *fakeView) Node(id string) (*api.Node, bool) {
+	return &api.Node{ID: id, Name: "one", Eligibility: api.EligibilityEligible}, id == thisNode
+}
+
+func byKey[K comparable, V any](m map[K]V, order func(a, b K) int) iter.Seq[V] {
+	return func(yield func(V) bool) {
+		for _, k := range slices.SortedFunc(maps.Keys(m), order) {
+			if !yield(m[k]) {
+				return
+			}
+		}
+	}
+}
+
+func newFakeCluster() *fakeCluster {
+	c := &fakeCluster{}
+	c.view = &fakeView{
+		cluster: c, index: 10, changed: make(chan struct{}), services: map[string]*api.Service{},
+		instances: map[api.Ref]*api.Instance{}, tokens: map[string]*api.Token{},
+	}
+	return c
+}
+
+func (c *fakeCluster) View() View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.view
+}
+
+// change makes the next version of the state; change gets a copy to work on.
+func (c *fakeCluster) change(change func(v *fakeView) ([]api.Event, error)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := &fakeView{
+		cluster: c, index: c.view.index + 1, changed: make(chan struct{}), services: maps.Clone(c.view.services),
+		instances: maps.Clone(c.view.instances), tokens: maps.Clone(c.view.tokens),
+	}
+	events, err := change(next)
+	if err != nil || len(events) == 0 {
+		return err
+	}
+	for i := range events {
+		events[i].Index = next.index
+	}
+	c.events = append(c.events, events...)
+	before := c.view
+	c.view = next
+	close(before.changed)
+	return nil
+}
+
+func (c *fakeCluster) Events(after uint64) ([]api.Event, <-chan struct{}, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if after < c.floor {
+		return nil, c.view.changed, false
+	}
+	i := slices.IndexFunc(c.events, func(e api.Event) bool { return e.Index > after })
+	if i < 0 {
+		return nil, c.view.changed, true
+	}
+	return slices.Clone(c.events[i:]), c.view.changed, true
+}
+
+func checkMatch(want *uint64, have uint64) error {
+	if want != nil && *want != have {
+		return api.Errorf(api.CodeStaleRevision, "revision is %d, not %d", have, *want)
+	}
+	return nil
+}
+
+func (c *fakeCluster) PutService(_ context.Context, s *api.Service, ifMatch *uint64) (out *api.Service, err error) {
+	err = c.change(func(v *fakeView) ([]api.Event, error) {
+		var have uint64
+		if cur, ok := v.services[s.Name]; ok {
+			if have = cur.Revision; cur.Equal(s) {
+				out = cur
+				return nil, checkMatch(ifMatch, have)
+			}
+		}
+		if err := checkMatch(ifMatch, have); err != nil {
+			return nil, err
+		}
+		out = s.Clone()
+		out.Revision = v.index
+		v.services[s.Name] = out
+		return []api.Event{{Type: api.EventServiceUpdated, Key: s.Name, Service: out}}, nil
+	})
+	return out, err
+}
+
+func (c *fakeCluster) DeleteService(_ context.Context, name string, ifMatch *uint64) (uint64, error) {
+	err := c.change(func(v *fakeView) ([]api.Event, error) {
+		s, ok := v.services[name]
+		if !ok {
+			return nil, api.Errorf(api.CodeNotFound, "gone")
+		}
+		if err := checkMatch(ifMatch, s.Revision); err != nil {
+			return nil, err
+		}
+		delete(v.services, name)
+		var events []api.Event
+		for ref := range v.instances {
+			if ref.Service == name {
+				delete(v.instances, ref)
+				events = append(events, api.Event{Type: api.EventInstanceDeleted, Key: ref.String()})
+			}
+		}
+		return append(events, api.Event{Type: api.EventServiceDeleted, Key: name}), nil
+	})
+	return c.View().Index(), err
+}
+
+func (c *fakeCluster) PutInstance(_ context.Context, i *api.Instance, ifMatch *uint64) (out *api.Instance, err error) {
+	err = c.change(func(v *fakeView) ([]api.Event, error) {
+		if _, ok := v.services[i.Service]; !ok {
+			return nil, api.Errorf(api.CodeNotFound, "no service")
+		}
+		out = i.Clone()
+		out.Node, out.Generation, out.Observed = thisNode, 1, nil
+		var have uint64
+		if cur, ok := v.instances[i.Ref()]; ok {
+			have = cur.Revision
+			if err := checkMatch(ifMatch, have); err != nil {
+				return nil, err
+			}
+			if cur.Equal(i) {
+				out = cur
+				return nil, nil
+			}
+			out.Node, out.Generation, out.Observed = cur.Node, cur.Generation, cur.Observed
+		}
+		if err := checkMatch(ifMatch, have); err != nil {
+			return nil, err
+		}
+		out.Revision = v.index
+		v.instances[i.Ref()] = out
+		return []api.Event{{Type: api.EventInstanceUpdated, Key: i.Ref().String(), Instance: out}}, nil
+	})
+	if err == nil && c.onInstance != nil {
+		c.onInstance(out)
+	}
+	return out, err
+}
+
+func (c *fakeCluster) DeleteInstance(_ context.Context, ref api.Ref, ifMatch *uint64) (uint64, error) {
+	err := c.change(func(v *fakeView) ([]api.Event, error) {
+		i, ok := v.instances[ref]
+		if !ok {
+			return nil, api.Errorf(api.CodeNotFound, "gone")
+		}
+		if err := checkMatch(ifMatch, i.Revision); err != nil {
+			return nil, err
+		}
+		delete(v.instances, ref)
+		return []api.Event{{Type: api.EventInstanceDeleted, Key: ref.String()}}, nil
+	})
+	return c.View().Index(), err
+}
+
+func (c *fakeCluster) PutToken(_ context.Context, t *api.Token) (out *api.Token, err error) {
+	err = c.change(func(v *fakeView) ([]api.Event, error) {
+		out = t.Clone()
+		out.Revision = v.index
+		v.tokens[t.ID] = out
+		return []api.Event{{Type: api.EventTokenUpdated, Key: t.ID, Token: out}}, nil
+	})
+	return out, err
+}
+
+func (c *fakeCluster) DeleteToken(_ context.Context, id string) (uint64, error) {
+	err := c.change(func(v *fakeView) ([]api.Event, error) {
+		if _, ok := v.tokens[id]; !ok {
+			return nil, api.Errorf(api.CodeNotFound, "gone")
+		}
+		delete(v.tokens, id)
+		return []api.Event{{Type: api.EventTokenDeleted, Key: id}}, nil
+	})
+	return c.View().Index(), err
+}
+
+// report is what a node's report does.
+func (c *fakeCluster) report(ref api.Ref, o api.Observed) {
+	_ = c.change(func(v *fakeView) ([]api.Event, error) {
+		cur, ok := v.instances[ref]
+		if !ok {
+			return nil, nil
+		}
+		i := *cur
+		o.Generation, o.Desired = i.Generation, i.Desired
+		i.Observed = &o
+		v.instances[ref] = &i
+		return []api.Event{{Type: api.EventInstanceUpdated, Key: ref.String(), Instance: &i}}, nil
+	})
+}
+
+// fakeRuntime starts what it is asked to at once. What it observes is in the cluster's
+// state only, so that the waits under test have to watch that.
+type fakeRuntime struct {
+	cluster *fakeCluster
+	mu      sync.Mutex
+	fails   map[api.Ref]error         // of Wake and Restart
+	hangs   map[api.Ref]bool          // never ready
+	fresher map[api.Ref]*api.Observed // than the state
+	calls   []string
+}
+
+func (r *fakeRuntime) Observed(ref api.Ref) (api.Observed, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o := r.fresher[ref]; o != nil {
+		return *o, true
+	}
+	return api.Observed{}, false
+}
+
+func (r *fakeRuntime) Wake(ctx context.Context, ref api.Ref) error { return r.run(ctx, "wake", ref) }
+
+func (r *fakeRuntime) Restart(ctx context.Context, ref api.Ref) error {
+	return r.run(ctx, "restart", ref)
+}
+
+func (r *fakeRuntime) run(ctx context.Context, what string, ref api.Ref) error {
+	r.mu.Lock()
+	r.calls = append(r.calls, what+" "+ref.String())
+	err, hangs := r.fails[ref], r.hangs[ref]
+	r.mu.Unlock()
+	switch {
+	case hangs:
+		<-ctx.Done()
+		return ctx.Err()
+	case err != nil:
+		r.cluster.report(ref, api.Observed{State: api.StateFailed, Reason: err.Error()})
+		return err
+	default:
+		r.cluster.report(ref, api.Observed{State: api.StateRunning, Healthy: true, PID: 42})
+		return nil
+	}
+}
+
+func (r *fakeRuntime) StorageUsage(_ context.Context, ref api.Ref) (api.Storage, error) {
+	return api.Storage{Path: "/data/" + ref.Service + "/" + ref.ID, Used: 3 * api.MiB}, nil
+}
+
+// fakeLogs holds entries; what is sent to live is followed.
+type fakeLogs struct {
+	mu      sync.Mutex
+	entries []api.LogEntry
+	queries []api.LogQuery
+	live    chan api.LogEntry
+	err     error // ends a stream, after live is closed
+}
+
+func (l *fakeLogs) Query(_ context.Context, q api.LogQuery) ([]api.LogEntry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queries = append(l.queries, q)
+	return slices.DeleteFunc(slices.Clone(l.entries), func(e api.LogEntry) bool {
+		return q.Service != "" && e.Service != q.Service || q.Instance != "" && e.Instance != q.Instance
+	}), nil
+}
+
+func (l *fakeLogs) Follow(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogEntry, error] {
+	l.mu.Lock()
+	l.queries = append(l.queries, q)
+	l.mu.Unlock()
+	return func(yield func(api.LogEntry, error) bool) {
+		for {
+			select {
+			case e, ok := <-l.live:
+				if !ok {
+					yield(api.LogEntry{}, l.err)
+					return
+				}
+				if e.Seq > q.After && !yield(e, nil) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// The secrets of the tokens that every test's cluster holds.
+var secrets = map[string]string{
+	"admin": fakeSecret("aaaaaaaaaaaa"), "tenant alice": fakeSecret("bbbbbbbbbbbb"), "tenant bob": fakeSecret("cccccccccccc"),
+}
+
+func fakeSecret(id string) string {
+	s, _, _, err := api.NewSecret(strings.NewReader(strings.Repeat(id[:1], 38)))
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// fixture is a Server over fakes, with services notes and filed, and instances
+// notes:alice (running), notes:bob (asleep) and filed:alice.
+type fixture struct {
+	*Server
+	cluster *fakeCluster
+	runtime *fakeRuntime
+	logs    *fakeLogs
+	now     time.Time
+	audit   *syncBuffer
+}
+
+var (
+	alice = api.Ref{Service: "notes", ID: "alice"}
+	bob   = api.Ref{Service: "notes", ID: "bob"}
+)
+
+func newFixture(t testing.TB, change ...func(*Config)) *fixture {
+	t.Helper()
+	f := &fixture{cluster: newFakeCluster(), logs: &fakeLogs{live: make(chan api.LogEntry)}, audit: &syncBuffer{}}
+	f.now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.runtime = &fakeRuntime{cluster: f.cluster, fails: map[api.Ref]error{}, hangs: map[api.Ref]bool{}, fresher: map[api.Ref]*api.Observed{}}
+	f.cluster.onInstance = func(i *api.Instance) {
+		if i.Desired != api.DesiredRunning {
+			f.cluster.report(i.Ref(), api.Observed{State: api.State(i.Desired)})
+		}
+	}
+	cfg := Config{
+		NodeID: thisNode, Version: "test", Cluster: f.cluster, Runtime: f.runtime, Logs: f.logs,
+		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.NewJSONHandler(f.audit, nil)),
+		Now: func() time.Time { return f.now }, Rand: strings.NewReader(strings.Repeat("x", 1<<16)),
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	var err error
+	if f.Server, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	f.fill(t)
+	return f
+}
+
+func (f *fixture) fill(t testing.TB) {
+	ctx := context.Background()
+	var errs []error
+	for name, source := range map[string]api.Source{"notes": api.SourceAPI, "filed": api.SourceFile} {
+		s := &api.Service{Name: name, Command: "run", Source: source, Env: map[string]string{"KEY": "hunter2"}, StorageQuota: 2 * api.MiB}
+		s.SetDefaults()
+		_, err := f.cluster.PutService(ctx, s, nil)
+		errs = append(errs, err)
+	}
+	for _, i := range []*api.Instance{
+		{Service: "notes", ID: "alice"}, {Service: "notes", ID: "bob", Desired: api.DesiredAsleep},
+		{Service: "filed", ID: "alice", Source: api.SourceFile},
+	} {
+		i.SetDefaults()
+		_, err := f.cluster.PutInstance(ctx, i, nil)
+		errs = append(errs, err)
+	}
+	f.cluster.report(alice, api.Observed{State: api.StateRunning, Healthy: true, PID: 41})
+	for name, secret := range secrets {
+		id, _, err := api.ParseSecret(secret)
+		hash := sha256.Sum256([]byte(secret))
+		tok := &api.Token{ID: id, SHA256: hash[:]}
+		_, tok.Tenant, _ = strings.Cut(name, " ")
+		tok.SetDefaults()
+		_, putErr := f.cluster.PutToken(ctx, tok)
+		errs = append(errs, err, putErr)
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// request makes a request, by role, with a JSON body unless body is "".
+func request(role, method, path, body string, headers ...string) *http.Request {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	switch role {
+	case "", "local":
+	case "bad token":
+		r.Header.Set("Authorization", "Bearer "+fakeSecret("dddddddddddd"))
+	default:
+		r.Header.Set("Authorization", "Bearer "+secrets[role])
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return r
+}
+
+func (f *fixture) do(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	return w
+}
+
+// admin makes a request as admin and decodes the answer, which must have the status.
+func (f *fixture) admin(t *testing.T, status int, method, path, body string, into any, headers ...string) http.Header {
+	t.Helper()
+	w := f.do(request("admin", method, path, body, headers...))
+	if w.Code != status {
+		t.Fatalf("%s %s: got %d %s, want %d", method, path, w.Code, w.Body, status)
+	}
+	if into != nil {
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, path, err, w.Body)
+		}
+	}
+	return w.Header()
+}
+
+// syncBuffer is a buffer that several goroutines may write to.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+var _ io.Writer = (*syncBuffer)(nil)
