@@ -122,8 +122,8 @@ func TestRequests(t *testing.T) {
 		}},
 		{"GET /api/instances/notes:alice", "", func(ctx context.Context, c *Client) error { _, err := c.Instance(ctx, ref); return err }},
 		{"POST /api/instances/spawn", `{"process":"notes","id":"alice"}`, func(ctx context.Context, c *Client) error { _, err := c.Spawn(ctx, ref); return err }},
-		{"DELETE /api/instances/notes:alice", "", func(ctx context.Context, c *Client) error { return c.Stop(ctx, ref, false) }},
-		{"DELETE /api/instances/notes:alice?hold=true", "", func(ctx context.Context, c *Client) error { return c.Stop(ctx, ref, true) }},
+		{"DELETE /api/instances/notes:alice", "", func(ctx context.Context, c *Client) error { _, err := c.Stop(ctx, ref, false); return err }},
+		{"DELETE /api/instances/notes:alice?hold=true", "", func(ctx context.Context, c *Client) error { _, err := c.Stop(ctx, ref, true); return err }},
 		{"DELETE /api/instances/notes:alice?purge=true", "", func(ctx context.Context, c *Client) error { return c.Purge(ctx, ref) }},
 		{"POST /api/instances/notes:alice/restart", "", func(ctx context.Context, c *Client) error { _, err := c.Restart(ctx, ref); return err }},
 		{"PUT /api/instances/notes:alice/weight", `{"weight":30}`, func(ctx context.Context, c *Client) error {

@@ -71,13 +71,13 @@ func (c *Client) Spawn(ctx context.Context, ref api.Ref) (*api.Instance, error) 
 }
 
 // Stop puts an instance to sleep and takes it out of weighted traffic; with hold it stays
-// down until somebody starts it.
-func (c *Client) Stop(ctx context.Context, ref api.Ref, hold bool) error {
+// down until somebody starts it. It returns once the program has ended or had its time.
+func (c *Client) Stop(ctx context.Context, ref api.Ref, hold bool) (*api.Instance, error) {
 	v := url.Values{}
 	if hold {
 		v.Set("hold", "true")
 	}
-	return c.remove(ctx, instancePath(ref, ""), v, nil)
+	return call[api.Instance](ctx, c, request{method: http.MethodDelete, path: instancePath(ref, ""), query: v, again: true})
 }
 
 // Purge stops an instance and removes it.

@@ -50,10 +50,11 @@ func (c *Client) FollowLogs(ctx context.Context, q api.LogQuery) iter.Seq2[api.L
 	return follow(ctx, c, &logCursor{q: q})
 }
 
-// Events yields the changes of the cluster's state after an index until the context ends,
-// each once, over as many connections as it takes. Its last yield is the error that ended
-// it; CodeConflict says that the server no longer has all changes since that index: list
-// the objects, then go on from [Client.Index].
+// Events yields the changes of the cluster's state after an index (0: from now on) until
+// the context ends, each once, over as many connections as it takes. An event of type
+// [api.EventResync] says that the server does not remember so far back: read the objects
+// again; what follows is what changed after the index of that event. The last yield is
+// the error that ended it.
 func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[api.Event, error] {
 	return follow(ctx, c, &eventCursor{at: after})
 }
@@ -62,6 +63,8 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[api.Event, 
 type cursor[T any] interface {
 	// request asks for what comes after the position.
 	request() request
+	// opened tells the index at which a server began to answer.
+	opened(index uint64)
 	// admit moves the position past a value and reports whether it is new.
 	admit(v T) bool
 }
@@ -71,6 +74,8 @@ type logCursor struct{ q api.LogQuery }
 func (l *logCursor) request() request {
 	return request{method: http.MethodGet, path: "/api/logs/stream", query: logQuery(l.q)}
 }
+
+func (l *logCursor) opened(uint64) {}
 
 func (l *logCursor) admit(e api.LogEntry) bool {
 	if e.Seq <= l.q.After {
@@ -90,12 +95,20 @@ type eventCursor struct {
 
 func (c *eventCursor) request() request {
 	c.passed = 0
-	from := c.at
-	if c.seen > 0 {
-		from--
+	query := url.Values{}
+	switch {
+	case c.seen > 0:
+		query.Set("index", strconv.FormatUint(c.at-1, 10))
+	case c.at > 0:
+		query.Set("index", strconv.FormatUint(c.at, 10))
 	}
-	query := url.Values{"index": {strconv.FormatUint(from, 10)}}
 	return request{method: http.MethodGet, path: "/api/events", query: query}
+}
+
+func (c *eventCursor) opened(index uint64) {
+	if c.at == 0 {
+		c.at = index
+	}
 }
 
 func (c *eventCursor) admit(e api.Event) bool {
@@ -126,6 +139,7 @@ func follow[T any](ctx context.Context, c *Client, at cursor[T]) iter.Seq2[T, er
 				yield(zero, err)
 				return
 			}
+			at.opened(indexOf(resp))
 			failures++
 			goOn := true
 			err = readStream(resp.Body, func(v T) bool {
@@ -164,22 +178,49 @@ func (c *Client) pause(ctx context.Context, failures int, err error) error {
 	return c.sleep(ctx, wait)
 }
 
-// open sends the request of a stream, bounding the time to the answer's headers only.
+// open sends the request of a stream, bounding the time to the answer's headers and then
+// the silence between two reads.
 func (c *Client) open(ctx context.Context, r request) (*http.Response, context.CancelFunc, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	if !r.patient {
-		timer := time.AfterFunc(c.cfg.Timeout, cancel)
-		defer timer.Stop()
+	limit := c.cfg.Timeout
+	if r.patient {
+		limit = forever // it may be a while until the server is back
 	}
+	watchdog := time.AfterFunc(limit, cancel)
 	resp, err := c.send(ctx, r)
 	if err != nil {
+		watchdog.Stop()
 		cancel()
 		return nil, nil, err
 	}
+	body := resp.Body
+	watchdog.Reset(maxSilence)
+	resp.Body = &watchedBody{ReadCloser: body, watchdog: watchdog}
 	return resp, func() {
+		watchdog.Stop()
 		cancel()
-		_ = resp.Body.Close()
+		_ = body.Close()
 	}, nil
+}
+
+const (
+	// maxSilence is how long a stream may be silent; servers send a heartbeat every 15 s.
+	maxSilence = time.Minute
+	forever    = time.Duration(1<<63 - 1)
+)
+
+// watchedBody puts the watchdog off at every read.
+type watchedBody struct {
+	io.ReadCloser
+	watchdog *time.Timer
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.watchdog.Reset(maxSilence)
+	}
+	return n, err
 }
 
 // streamError says that a server sent something that is no event of the kind asked for.

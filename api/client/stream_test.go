@@ -316,3 +316,28 @@ func FuzzSSEReader(f *testing.F) {
 		t.Fatal("more events than bytes")
 	})
 }
+
+func TestEventsFromNowOnLeaveNoGap(t *testing.T) {
+	var calls atomic.Int64
+	u := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.HeaderIndex, "40")
+		if calls.Add(1) == 1 {
+			if r.URL.RawQuery != "" {
+				t.Errorf("first query %q, want none", r.URL.RawQuery)
+			}
+			stream(w) // cut before anything happened
+			return
+		}
+		if r.URL.RawQuery != "index=40" {
+			t.Errorf("query after the cut %q, want index=40", r.URL.RawQuery)
+		}
+		stream(w, event(41, api.Event{Index: 41, Type: api.EventNodeUpdated}))
+	})
+	c, _ := newClient(t, Config{Endpoints: []string{u}})
+	for e, err := range c.Events(t.Context(), 0) {
+		if err != nil || e.Index != 41 {
+			t.Fatalf("got %+v, %v", e, err)
+		}
+		break
+	}
+}

@@ -16,6 +16,10 @@ import (
 // time-outs of what may stand in between.
 const longPoll = 30 * time.Second
 
+// pollPause is the least time between two blocking queries of which the first brought
+// nothing: a server that shuts down answers them at once.
+const pollPause = 200 * time.Millisecond
+
 // WatchInstances yields the selected instances as they are and again after every change
 // of the cluster's state, until the context ends. Its last yield is the error that ended
 // it; once it has begun it outlasts a server's absence.
@@ -58,7 +62,12 @@ func watch[T any](ctx context.Context, c *Client, r request) iter.Seq2[T, error]
 				return
 			}
 			// After fail-over the index may be lower: the new node has yet to catch up.
-			if index != last && !yield(out, nil) {
+			switch {
+			case index == last && c.sleep(ctx, pollPause) != nil:
+				var zero T
+				yield(zero, ctx.Err())
+				return
+			case index != last && !yield(out, nil):
 				return
 			}
 			last = index

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/api/client"
+)
+
+func (a *app) psCommand() *cobra.Command {
+	var all, watch bool
+	cmd := &cobra.Command{
+		Use: "ps [SERVICE]", Short: "List instances",
+		Long: `Lists the instances that run, of all services or of one. What sleeps, was stopped or
+has failed shows with --all.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeService,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := client.InstanceQuery{Live: !all}
+			if len(args) > 0 {
+				q.Service = args[0]
+			}
+			if watch {
+				return a.watchInstances(cmd.Context(), q)
+			}
+			var list []*api.Instance
+			err := a.call(cmd.Context(), "listing instances", answerTime, func(ctx context.Context, c *client.Client) (err error) {
+				list, err = c.Instances(ctx, q)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return a.printInstances(list, q)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also what sleeps, was stopped or has failed")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show every change until Ctrl-C")
+	return cmd
+}
+
+func (a *app) printInstances(list []*api.Instance, q client.InstanceQuery) error {
+	if a.json {
+		return printList(a, list)
+	}
+	if len(list) == 0 {
+		if q.Live {
+			a.note("nothing runs; 'ten ps --all' also shows what sleeps")
+		} else {
+			a.note("no instances")
+		}
+		return nil
+	}
+	return a.instanceTable(list).write(a.stdout, a.tableWidth(), a.colors())
+}
+
+func (a *app) instanceTable(list []*api.Instance) *table {
+	t := &table{columns: []column{
+		{title: "INSTANCE", min: 12},
+		{title: "STATE", color: stateStyle},
+		{title: "WEIGHT", right: true, drop: 2},
+		{title: "RESTARTS", right: true, drop: 3},
+		{title: "SINCE", right: true, drop: 1},
+		{title: "PID", right: true, drop: 4, optional: true},
+		{title: "ENDPOINT", min: 15, drop: 5, optional: true},
+		{title: "REASON", min: 10, optional: true},
+	}}
+	for _, in := range list {
+		o := in.Observed
+		if o == nil {
+			o = &api.Observed{}
+		}
+		var since, pid, endpoint string
+		if !o.Since.IsZero() {
+			since = ago(a.now().Sub(o.Since))
+		}
+		if o.PID > 0 && in.State().Live() {
+			pid = strconv.Itoa(o.PID)
+		}
+		if o.Endpoint != nil && in.State().Live() {
+			endpoint = o.Endpoint.Address
+		}
+		t.rows = append(t.rows, []string{
+			in.Ref().String(), string(in.State()), strconv.Itoa(in.EffectiveWeight()),
+			strconv.Itoa(o.Restarts), since, pid, endpoint, o.Reason,
+		})
+	}
+	return t
+}
+
+// stateStyle colours a state by how much attention it wants.
+func stateStyle(state string) string {
+	switch api.State(state) {
+	case api.StateRunning:
+		return styleGreen
+	case api.StateDegraded, api.StateStarting, api.StateBackoff, api.StateStopping, api.StatePending:
+		return styleYellow
+	case api.StateUnhealthy, api.StateFailed:
+		return styleRed
+	default:
+		return styleDim
+	}
+}
+
+// redrawPause keeps a busy server's changes from becoming flicker.
+const redrawPause = 250 * time.Millisecond
+
+// watchInstances shows the list again after every change: on a terminal in place, with
+// --json one array a line, else one table after the other.
+func (a *app) watchInstances(ctx context.Context, q client.InstanceQuery) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var last string
+	for list, err := range c.WatchInstances(ctx, q) {
+		if err != nil {
+			return err
+		}
+		if err := a.showChange(list, q, &last); err != nil {
+			return err
+		}
+		ticks, stop := a.tick(redrawPause)
+		select {
+		case <-ticks:
+		case <-ctx.Done():
+		}
+		stop()
+	}
+	return ctx.Err()
+}
+
+func (a *app) showChange(list []*api.Instance, q client.InstanceQuery, last *string) error {
+	if list == nil {
+		list = []*api.Instance{}
+	}
+	// What changed in the cluster may not be about these instances.
+	var seen string
+	for _, in := range list {
+		seen += fmt.Sprintf("%s %d %s %+v %d\n", in.Ref(), in.Revision, in.State(), in.Observed, in.EffectiveWeight())
+	}
+	first := *last == ""
+	if seen += "."; seen == *last {
+		return nil
+	}
+	*last = seen
+	switch {
+	case a.json:
+		return a.printJSONLine(list)
+	case a.screen.out:
+		if err := a.printf("\x1b[H\x1b[2J"); err != nil { // home, clear
+			return err
+		}
+	case !first:
+		if err := a.printf("\n"); err != nil {
+			return err
+		}
+	}
+	return a.printInstances(list, q)
+}
+
+func (a *app) healthCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "health [SERVICE:ID]", Short: "Tell how instances do",
+		Long: `Tells how one instance does, or the server and all instances that run. Exits with 1
+if one of them is unhealthy, waits to be started again or has failed.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeInstances(true),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.healthOfAll(cmd.Context())
+			}
+			ref, err := api.ParseRef(args[0])
+			if err != nil {
+				return refused(cmd, err)
+			}
+			var h *api.Health
+			err = a.call(cmd.Context(), "asking for the health of "+ref.String(), answerTime, func(ctx context.Context, c *client.Client) error {
+				h, err = c.InstanceHealth(ctx, ref)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				err = a.printJSON(h)
+			} else {
+				err = a.healthTable([]*api.Health{h}).write(a.stdout, a.tableWidth(), a.colors())
+			}
+			return errors.Join(err, verdict([]*api.Health{h}))
+		},
+	}
+}
+
+func (a *app) healthOfAll(ctx context.Context) error {
+	list := []*api.Health{}
+	err := a.call(ctx, "asking for the health of all", answerTime, func(ctx context.Context, c *client.Client) error {
+		if _, err := c.ServerHealth(ctx); err != nil {
+			return err
+		}
+		instances, err := c.Instances(ctx, client.InstanceQuery{})
+		for _, in := range instances {
+			if s := in.State(); s.Live() || s == api.StateFailed {
+				h := &api.Health{Service: in.Service, ID: in.ID, State: s, Healthy: s == api.StateRunning}
+				if in.Observed != nil {
+					h.Reason, h.Since = in.Observed.Reason, in.Observed.Since
+				}
+				list = append(list, h)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return errors.Join(a.printJSON(list), verdict(list))
+	}
+	a.note("the server is well")
+	if len(list) > 0 {
+		err = a.healthTable(list).write(a.stdout, a.tableWidth(), a.colors())
+	}
+	return errors.Join(err, verdict(list))
+}
+
+func (a *app) healthTable(list []*api.Health) *table {
+	t := &table{columns: []column{
+		{title: "INSTANCE", min: 12},
+		{title: "HEALTH", color: healthStyle},
+		{title: "STATE", color: stateStyle},
+		{title: "SINCE", right: true, drop: 1},
+		{title: "REASON", min: 10, optional: true},
+	}}
+	for _, h := range list {
+		since := ""
+		if !h.Since.IsZero() {
+			since = ago(a.now().Sub(h.Since))
+		}
+		ref := api.Ref{Service: h.Service, ID: h.ID}
+		t.rows = append(t.rows, []string{ref.String(), healthWord(h), string(h.State), since, h.Reason})
+	}
+	return t
+}
+
+// healthWord sums a health up. What has no program is neither healthy nor not.
+func healthWord(h *api.Health) string {
+	switch {
+	case h.Healthy:
+		return "healthy"
+	case unwell(h):
+		return "unhealthy"
+	case h.State == api.StateDegraded:
+		return "degraded"
+	default:
+		return "-"
+	}
+}
+
+func healthStyle(word string) string {
+	return map[string]string{"healthy": styleGreen, "degraded": styleYellow, "unhealthy": styleRed}[word]
+}
+
+func unwell(h *api.Health) bool {
+	return h.State == api.StateUnhealthy || h.State == api.StateBackoff || h.State == api.StateFailed
+}
+
+// verdict is the error that makes the command exit with 1.
+func verdict(list []*api.Health) error {
+	for _, h := range list {
+		if unwell(h) {
+			return silentError{}
+		}
+	}
+	return nil
+}

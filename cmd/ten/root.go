@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+const rootHelp = `ten runs many small single-tenant programs on a server: it declares, runs, routes
+to, puts to sleep and wakes them.
+
+'ten serve' is the server. The other commands talk to the one that --server names, else
+through the local socket in the data directory if there is one, else to
+http://127.0.0.1:8080.`
+
+const environmentHelp = `The environment that ten reads. A flag wins over its variable.
+
+  TENEMENT_SERVER    servers to talk to, separated by commas: http://host:port,
+                     https://host:port or unix:///path/ten.sock
+  TENEMENT_TOKEN     the token to present; without it {data_dir}/api_token is read,
+                     which goes to servers on this machine only
+  TENEMENT_DATA_DIR  the data directory of the server on this machine
+  TENEMENT_CONFIG    the configuration file (tenement.toml)
+  NO_COLOR           if not empty: no colours`
+
+// The groups of commands in the help.
+const (
+	groupInstances = "instances"
+	groupServer    = "server"
+	groupSetup     = "setup"
+)
+
+// newRoot builds the whole command tree.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "ten", Short: "Run many small single-tenant programs on a server", Long: rootHelp,
+		Version: version, SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRun: func(*cobra.Command, []string) { a.parsed = true },
+	}
+	root.SetVersionTemplate("ten {{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.StringSliceVar(&a.servers, "server", nil, "`URL` of the server, several for fail-over (TENEMENT_SERVER)")
+	flags.StringVar(&a.token, "token", "", "token to present (TENEMENT_TOKEN)")
+	flags.StringVar(&a.dataDir, "data-dir", "", "data `directory` of the server on this machine (TENEMENT_DATA_DIR)")
+	flags.BoolVar(&a.json, "json", false, "print JSON")
+	flags.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR)")
+
+	root.AddGroup(
+		&cobra.Group{ID: groupInstances, Title: "Instances:"},
+		&cobra.Group{ID: groupServer, Title: "The server:"},
+		&cobra.Group{ID: groupSetup, Title: "Setting up:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupInstances, a.spawnCommand(), a.stopCommand(), a.restartCommand(), a.psCommand(), a.healthCommand(),
+		a.weightCommand(), a.deployCommand(), a.routeCommand(), a.logsCommand(), a.serviceCommand())
+	add(groupServer, a.serveCommand(), a.upgradeCommand(), a.tokenGenCommand(), a.tokenCommand(), a.eventsCommand())
+	add(groupSetup, a.initCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand())
+	root.AddCommand(
+		&cobra.Command{Use: "exit-codes", Short: "The exit codes of ten", Long: exitCodesHelp},
+		&cobra.Command{Use: "environment", Short: "The environment variables that ten reads", Long: environmentHelp},
+	)
+	root.SetCompletionCommandGroupID(groupSetup)
+	root.SetHelpCommandGroupID(groupSetup)
+	return root
+}
+
+// group makes a command that only has subcommands; an unknown one is an error with
+// suggestions, as it is at the top.
+func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(subs...)
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2 // as cobra does at the top
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "\n\nDid you mean this?\n\t" + strings.Join(near, "\n\t")
+		}
+		return errors.New(text)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
+}
+
+// refused is an error about an argument that only the command itself can check.
+func refused(cmd *cobra.Command, err error) error {
+	return &usageError{cmd: cmd.CommandPath(), err: err}
+}
