@@ -250,10 +250,7 @@ func settled(asg api.Assignment, o *api.Observed) bool {
 
 // restGate is where the gate of a settled instance stands.
 func restGate(asg api.Assignment, o *api.Observed) gatePosition {
-	if o == nil && asg.Instance.Desired == api.DesiredStopped {
-		return gateHeld
-	}
-	m := rest(asg.Service, o)
+	m := rest(asg, o)
 	return m.gate()
 }
 

@@ -215,10 +215,16 @@ func (m *machine) retryAt() time.Time {
 }
 
 // rest returns the machine of an instance without a process, from what was last
-// observed of it.
-func rest(svc *api.Service, o *api.Observed) machine {
-	m := machine{Service: svc}
+// observed of it. Instance is nil for one that was removed.
+func rest(asg api.Assignment, o *api.Observed) machine {
+	m := machine{Service: asg.Service}
 	if o == nil {
+		if i := asg.Instance; i != nil && i.Desired != api.DesiredRunning {
+			m.Want = i.Desired
+		}
+		if m.Want == api.DesiredStopped {
+			m.Phase = stopped
+		}
 		return m
 	}
 	m.Want, m.Reason, m.Since, m.Restarts = o.Desired, o.Reason, o.Since, o.Restarts

@@ -66,7 +66,7 @@ func newSupervisor(a *Agent, ref api.Ref, asg api.Assignment) *supervisor {
 		agent:    a,
 		ref:      ref,
 		kick:     make(chan struct{}, 1),
-		m:        rest(asg.Service, o),
+		m:        rest(asg, o),
 		instance: asg.Instance,
 		timer:    time.NewTimer(time.Hour),
 	}

@@ -1,0 +1,538 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/runtime/driver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is a machine as the agent sees it. Its processes, state and gates outlive an
+// agent, so that a test can go on with the next one.
+type node struct {
+	t     *testing.T
+	dirs  string
+	boot  string
+	agent *Agent
+
+	mu       sync.Mutex
+	services map[string]*api.Service
+	insts    map[api.Ref]*api.Instance
+	revision uint64
+	procs    map[string]*proc // by start
+	starts   map[api.Ref]int
+	most     int // processes that were being started at once
+	starting int
+	gates    map[api.Ref]*gate
+	ready    map[int]chan struct{} // closed: whoever got the port accepts connections
+	reports  [][]api.Report
+	attached []api.Ref
+	log      strings.Builder
+
+	// How programs behave; nil means the obvious.
+	onStart  func(spec driver.Spec) error            // an error keeps the program from being executed
+	onTerm   func(p *proc)                           // default: it ends
+	onReady  func(ctx context.Context, p *proc) bool // default: it accepts connections at once
+	onCheck  func(p *proc) error
+	onReport func([]api.Report) error
+}
+
+type gate struct {
+	at       gatePosition
+	requests int
+	lastEnd  time.Time
+	quiet    chan struct{} // closed when requests falls to 0
+}
+
+type proc struct {
+	node *node
+	spec driver.Spec
+	pid  int
+	done chan struct{}
+	once sync.Once
+	exit driver.Exit
+	term bool
+}
+
+func newNode(t *testing.T) *node {
+	return &node{
+		t: t, dirs: t.TempDir(), boot: "boot-1",
+		services: make(map[string]*api.Service), insts: make(map[api.Ref]*api.Instance),
+		procs: make(map[string]*proc), starts: make(map[api.Ref]int), gates: make(map[api.Ref]*gate),
+	}
+}
+
+// open starts an agent on the node, as a new ten would.
+func (n *node) open(change ...func(*Config)) *Agent {
+	n.t.Helper()
+	cfg := Config{
+		NodeID: "n1", DataDir: filepath.Join(n.dirs, "data"), RunDir: filepath.Join(n.dirs, "run"), SocketDir: filepath.Join(n.dirs, "sock"),
+		Drivers: map[api.Isolation]driver.Driver{api.IsolationProcess: n},
+		Specs:   n, Gate: n, Output: fakeOutput{n}, Readiness: n, Checker: n, Reporter: n,
+		BootID: n.boot, Getenv: func(string) string { return "" },
+		Logger: slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	a, err := New(cfg)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	a.ports.listen = func(int) bool { return true }
+	n.agent = a
+	if err := a.Recover(n.t.Context()); err != nil {
+		n.t.Fatal(err)
+	}
+	return a
+}
+
+// stop closes the agent; what ran keeps running.
+func (n *node) stop() {
+	n.t.Helper()
+	if err := n.agent.Close(context.Background()); err != nil {
+		n.t.Error(err)
+	}
+	if strings.Contains(n.log.String(), "impossible event") {
+		n.t.Error(n.log.String())
+	}
+}
+
+// inBubble runs a test on a node with a fake clock.
+func inBubble(t *testing.T, f func(t *testing.T, n *node)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		defer func() {
+			if n.agent != nil {
+				n.stop()
+			}
+		}()
+		f(t, n)
+	})
+}
+
+// put declares a service, and changes it.
+func (n *node) put(change func(*api.Service)) *api.Service {
+	n.mu.Lock()
+	svc := testService(true)
+	svc.Health = ""
+	change(svc)
+	n.revision++
+	svc.Revision = n.revision
+	n.services[svc.Name] = svc
+	var refs []api.Ref
+	for ref := range n.insts {
+		if ref.Service == svc.Name {
+			refs = append(refs, ref)
+		}
+	}
+	n.mu.Unlock()
+	n.changed(refs...)
+	return svc
+}
+
+// want declares an instance, and changes what is desired of it.
+func (n *node) want(ref api.Ref, d api.Desired) {
+	n.mu.Lock()
+	i := n.insts[ref]
+	if i == nil {
+		i = &api.Instance{Service: ref.Service, ID: ref.ID, Node: "n1", Generation: 1}
+	}
+	i = i.Clone()
+	i.Desired = d
+	n.revision++
+	i.Revision = n.revision
+	n.insts[ref] = i
+	n.mu.Unlock()
+	n.changed(ref)
+}
+
+func (n *node) remove(ref api.Ref) {
+	n.mu.Lock()
+	delete(n.insts, ref)
+	n.mu.Unlock()
+	n.changed(ref)
+}
+
+func (n *node) changed(refs ...api.Ref) {
+	if n.agent != nil {
+		for _, ref := range refs {
+			n.agent.Changed(ref)
+		}
+	}
+}
+
+func (n *node) Assignment(ref api.Ref) (api.Assignment, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i, svc := n.insts[ref], n.services[ref.Service]
+	return api.Assignment{Instance: i, Service: svc}, i != nil && svc != nil
+}
+
+func (n *node) Assigned(yield func(api.Assignment) bool) {
+	n.mu.Lock()
+	all := slices.Collect(maps.Values(n.insts))
+	n.mu.Unlock()
+	for _, i := range all {
+		if a, ok := n.Assignment(i.Ref()); ok && !yield(a) {
+			return
+		}
+	}
+}
+
+// Report implements Reporter: what it is told becomes part of the state.
+func (n *node) Report(_ context.Context, reports []api.Report) error {
+	if n.onReport != nil {
+		if err := n.onReport(reports); err != nil {
+			return err
+		}
+	}
+	n.mu.Lock()
+	n.reports = append(n.reports, reports)
+	var refs []api.Ref
+	for _, r := range reports {
+		if i := n.insts[r.Ref]; i != nil && i.Generation == r.Observed.Generation {
+			i = i.Clone()
+			i.Observed = r.Observed.Clone()
+			n.insts[r.Ref] = i
+			refs = append(refs, r.Ref)
+		}
+	}
+	n.mu.Unlock()
+	n.changed(refs...) // as the server does
+	return nil
+}
+
+// The driver.
+
+func (n *node) Name() api.Isolation         { return api.IsolationProcess }
+func (n *node) Probe(context.Context) error { return nil }
+
+func (n *node) Start(ctx context.Context, spec driver.Spec) (driver.Process, error) {
+	n.mu.Lock()
+	n.starting++
+	n.most = max(n.most, n.starting)
+	n.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if n.onStart != nil {
+		if err := n.onStart(spec); err != nil {
+			n.mu.Lock()
+			n.starting--
+			n.mu.Unlock()
+			return nil, err
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.procs {
+		if p.spec.Ref == spec.Ref && p.alive() {
+			n.t.Errorf("%s has two processes", spec.Ref)
+		}
+	}
+	n.starts[spec.Ref]++
+	p := &proc{node: n, spec: spec, pid: 1000 + len(n.procs), done: make(chan struct{})}
+	n.procs[spec.Start] = p
+	if err := os.WriteFile(filepath.Join(n.dataDir(spec.Ref), "written"), nil, 0o600); err != nil {
+		n.t.Error(err)
+	}
+	return p, nil
+}
+
+func (n *node) Recover(_ context.Context, h driver.Handle) (driver.Process, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.procs[h.Start]
+	if p == nil || !p.alive() || p.pid != h.PID {
+		return nil, fmt.Errorf("fake: %w", driver.ErrGone)
+	}
+	return p, nil
+}
+
+func (n *node) FindStart(_ context.Context, start string) (driver.Handle, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.procs[start]
+	if p == nil || !p.alive() {
+		return driver.Handle{}, fmt.Errorf("fake: %w", driver.ErrGone)
+	}
+	return p.Handle(), nil
+}
+
+func (p *proc) Handle() driver.Handle {
+	return driver.Handle{Driver: api.IsolationProcess, PID: p.pid, BootID: p.node.boot, Start: p.spec.Start}
+}
+func (p *proc) Done() <-chan struct{} { return p.done }
+func (p *proc) Exit() driver.Exit     { return p.exit }
+func (p *proc) Release()              {}
+
+func (p *proc) Terminate() error {
+	p.term = true
+	if p.node.onTerm != nil {
+		p.node.onTerm(p)
+		return nil
+	}
+	p.end(driver.Exit{Known: true, Code: 143, Signal: syscall.SIGTERM})
+	return nil
+}
+
+func (p *proc) Kill() error {
+	p.end(driver.Exit{Known: true, Code: 137, Signal: syscall.SIGKILL})
+	return nil
+}
+
+func (p *proc) end(e driver.Exit) {
+	p.once.Do(func() {
+		p.exit = e
+		close(p.done)
+	})
+}
+
+func (p *proc) alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// crash ends the instance's process as a program does that fails.
+func (n *node) crash(ref api.Ref) {
+	n.t.Helper()
+	p := n.process(ref)
+	if p == nil {
+		n.t.Fatalf("%s has no process to crash", ref)
+	}
+	p.end(driver.Exit{Known: true, Code: 3})
+}
+
+func (n *node) process(ref api.Ref) *proc {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.procs {
+		if p.spec.Ref == ref && p.alive() {
+			return p
+		}
+	}
+	return nil
+}
+
+func (n *node) started(ref api.Ref) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.starts[ref]
+}
+
+// Readiness and Checker.
+
+func (n *node) Wait(ctx context.Context, port int, _ string) (api.Endpoint, error) {
+	ep := api.Endpoint{Network: "tcp", Address: fmt.Sprintf("127.0.0.1:%d", port)}
+	defer func() {
+		n.mu.Lock()
+		n.starting--
+		n.mu.Unlock()
+	}()
+	if p := n.onPort(port); n.onReady != nil && !n.onReady(ctx, p) {
+		<-ctx.Done()
+		return ep, ctx.Err()
+	}
+	return ep, ctx.Err()
+}
+
+func (n *node) onPort(port int) *proc {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.procs {
+		if p.alive() && slices.Contains(p.spec.Env, fmt.Sprintf("PORT=%d", port)) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (n *node) Check(_ context.Context, ep api.Endpoint, _ string) error {
+	var port int
+	if _, err := fmt.Sscanf(ep.Address, "127.0.0.1:%d", &port); err != nil {
+		return err
+	}
+	p := n.onPort(port)
+	if p == nil {
+		return errors.New("connection refused")
+	}
+	if n.onCheck != nil {
+		return n.onCheck(p)
+	}
+	return nil
+}
+
+type fakeOutput struct{ n *node }
+
+func (o fakeOutput) Open(api.Ref) (stdout, stderr *os.File, err error) {
+	stdout, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	stderr, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	return stdout, stderr, err
+}
+
+func (o fakeOutput) Attach(ref api.Ref) error {
+	o.n.mu.Lock()
+	defer o.n.mu.Unlock()
+	o.n.attached = append(o.n.attached, ref)
+	return nil
+}
+
+func (o fakeOutput) Close(api.Ref) error { return nil }
+
+// The gate.
+
+func (n *node) gate(ref api.Ref) *gate {
+	g := n.gates[ref]
+	if g == nil {
+		g = &gate{}
+		n.gates[ref] = g
+	}
+	return g
+}
+
+func (n *node) move(ref api.Ref, to gatePosition) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gate(ref).at = to
+}
+
+func (n *node) Sleep(ref api.Ref) { n.move(ref, gateAsleep) }
+func (n *node) Down(ref api.Ref)  { n.move(ref, gateDown) }
+func (n *node) Hold(ref api.Ref)  { n.move(ref, gateHeld) }
+
+func (n *node) Open(ref api.Ref, ep api.Endpoint) {
+	if n.process(ref) == nil {
+		n.t.Errorf("the gate of %s opens and nobody is behind it", ref)
+	}
+	if ep.Address == "" {
+		n.t.Errorf("the gate of %s opens to nowhere", ref)
+	}
+	n.move(ref, gateOpen)
+}
+
+func (n *node) TryClose(ref api.Ref, idle time.Duration) (time.Duration, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.gate(ref)
+	if g.requests > 0 {
+		return idle, false
+	}
+	if wait := idle - time.Since(g.lastEnd); wait > 0 {
+		return wait, false
+	}
+	g.at = gateAsleep
+	return 0, true
+}
+
+func (n *node) Drain(ctx context.Context, ref api.Ref) error {
+	n.mu.Lock()
+	g := n.gate(ref)
+	quiet := g.quiet
+	if g.requests == 0 {
+		n.mu.Unlock()
+		return nil
+	}
+	n.mu.Unlock()
+	select {
+	case <-quiet:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// request begins a request; the returned function ends it.
+func (n *node) request(ref api.Ref) (end func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.gate(ref)
+	if g.requests == 0 {
+		g.quiet = make(chan struct{})
+	}
+	g.requests++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		g.requests--
+		g.lastEnd = time.Now()
+		if g.requests == 0 {
+			close(g.quiet)
+		}
+	}
+}
+
+// expect settles what can be settled without time passing, and compares.
+func (n *node) expect(ref api.Ref, want api.State, wantGate gatePosition) api.Observed {
+	n.t.Helper()
+	synctest.Wait()
+	o, _ := n.agent.Observed(ref)
+	n.mu.Lock()
+	g := n.gate(ref).at
+	n.mu.Unlock()
+	if o.State != want || g != wantGate {
+		n.t.Fatalf("%s is %q (%s), its gate %s; want %s, %s\n%s", ref, o.State, o.Reason, g, want, wantGate, n.log.String())
+	}
+	if alive := n.process(ref) != nil; alive != (o.PID != 0) {
+		n.t.Fatalf("%s is %s with pid %d; has a process: %t", ref, o.State, o.PID, alive)
+	}
+	return o
+}
+
+func (n *node) dataDir(ref api.Ref) string {
+	return filepath.Join(n.dirs, "data", ref.Service, ref.ID)
+}
+
+func (n *node) hasData(ref api.Ref) bool {
+	_, err := os.Stat(filepath.Join(n.dataDir(ref), "written"))
+	return err == nil
+}
+
+func (n *node) record(ref api.Ref) *record {
+	n.t.Helper()
+	r, err := records{dir: filepath.Join(n.dirs, "run")}.load(ref)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return r
+}
+
+// async calls f in a goroutine and returns where its error will be.
+func async(f func() error) <-chan error {
+	c := make(chan error, 1)
+	go func() { c <- f() }()
+	return c
+}
+
+var errNo = errors.New("no")
+
+var (
+	ref1 = api.Ref{Service: "web", ID: "one"}
+	ref2 = api.Ref{Service: "web", ID: "two"}
+	ref3 = api.Ref{Service: "web", ID: "three"}
+)
