@@ -31,7 +31,7 @@ with 1 only if something is missing that 'ten serve' can't do without.`,
 			}
 			for _, c := range list {
 				if !c.OK && c.Required && err == nil {
-					err = silentError{}
+					err = errUnwell
 				}
 			}
 			return err

@@ -60,10 +60,13 @@ type hintError struct {
 func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 
-// silentError makes the command exit with 1; everything was said already.
-type silentError struct{}
+// toldError is an error that the output tells already; it only decides the exit code.
+type toldError struct{ err error }
 
-func (silentError) Error() string { return "something is not well" }
+func (e *toldError) Error() string { return e.err.Error() }
+func (e *toldError) Unwrap() error { return e.err }
+
+var errUnwell = &toldError{errors.New("something is not well")}
 
 func isCanceled(err error) bool { return errors.Is(err, context.Canceled) }
 
@@ -101,7 +104,7 @@ func exitCode(err error) int {
 // printError tells an error on stderr: as a problem document with --json, else in words
 // with what to do about it.
 func (a *app) printError(err error) {
-	if _, ok := errors.AsType[silentError](err); ok {
+	if _, ok := errors.AsType[*toldError](err); ok {
 		return
 	}
 	hint := a.hint(err)
@@ -115,7 +118,7 @@ func (a *app) printError(err error) {
 		return
 	}
 	// The server's text may be several lines, of which some quote what a program printed.
-	for i, line := range strings.Split(message(err), "\n") {
+	for i, line := range strings.Split(strings.TrimSpace(message(err)), "\n") {
 		if i == 0 {
 			line = "error: " + line
 		}

@@ -59,6 +59,9 @@ until 'ten spawn' starts it.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeInstances(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if hold && purge {
+				return refused(cmd, errors.New("--hold and --purge exclude each other"))
+			}
 			return a.each(cmd, args, "stopping %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				if purge {
 					return &api.Instance{Service: ref.Service, ID: ref.ID}, c.Purge(ctx, ref)
@@ -80,7 +83,6 @@ until 'ten spawn' starts it.`,
 	}
 	cmd.Flags().BoolVar(&hold, "hold", false, "keep it down: requests get 503 until it is spawned")
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove the instance altogether")
-	cmd.MarkFlagsMutuallyExclusive("hold", "purge")
 	return cmd
 }
 
@@ -139,7 +141,7 @@ other new one 0; 'ten route' moves the traffic.`,
 			case a.json:
 				return a.printJSON(in)
 			default:
-				return a.printf("%s is healthy, weight %d%s\n", ref, in.EffectiveWeight(), cleanText(at(in)))
+				return a.printf("%s is healthy%s and has weight %d\n", ref, cleanText(at(in)), in.EffectiveWeight())
 			}
 		},
 	}
@@ -157,10 +159,8 @@ func (a *app) routeCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for name, value := range map[string]string{"from": from, "to": to} {
-				if value == "" {
-					return refused(cmd, fmt.Errorf("--%s is missing: which instance?", name))
-				}
+			if from == "" || to == "" {
+				return refused(cmd, errors.New("--from and --to are needed: the ids of two instances"))
 			}
 			req := api.RouteRequest{Process: args[0], From: from, To: to}
 			var out *api.RouteResult
@@ -199,7 +199,7 @@ func (a *app) each(cmd *cobra.Command, args []string, what string,
 			return refused(cmd, err)
 		}
 	}
-	var failures []error
+	var first error
 	for _, ref := range refs {
 		var in *api.Instance
 		err := a.call(cmd.Context(), fmt.Sprintf(what, ref), waitTime, func(ctx context.Context, c *client.Client) (err error) {
@@ -214,17 +214,18 @@ func (a *app) each(cmd *cobra.Command, args []string, what string,
 		case signalOf(cmd.Context()) != nil:
 			return err
 		}
-		if err != nil {
-			failures = append(failures, err)
+		if err == nil {
+			continue
+		}
+		if len(refs) > 1 {
+			a.printError(err)
+			err = &toldError{err}
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	if len(failures) < 2 {
-		return errors.Join(failures...)
-	}
-	for _, err := range failures[1:] {
-		a.printError(err)
-	}
-	return failures[0]
+	return first
 }
 
 // at tells where an instance accepts connections, " on 127.0.0.1:30000".

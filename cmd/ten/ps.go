@@ -275,7 +275,7 @@ func unwell(h *api.Health) bool {
 func verdict(list []*api.Health) error {
 	for _, h := range list {
 		if unwell(h) {
-			return silentError{}
+			return errUnwell
 		}
 	}
 	return nil
