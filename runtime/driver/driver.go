@@ -16,7 +16,8 @@ import (
 )
 
 // ErrGone is returned by Recover when the handle's process has ended, or when its pid
-// now belongs to another process. Nothing is touched in either case.
+// now belongs to another process, which is never touched. What the ended process left of
+// its group is ended first, where it can be told for sure.
 var ErrGone = errors.New("recover process: it has ended")
 
 // ErrUnsupported is wrapped by Probe's and Start's errors when the machine lacks what
@@ -47,7 +48,9 @@ type Spec struct {
 // Handle identifies a process across restarts of ten. It is stored as JSON.
 type Handle struct {
 	Driver api.Isolation `json:"driver"`
-	PID    int           `json:"pid"`
+	// PID is the process to watch. It may be one that the driver has put above the
+	// program and that ends with it, such as the init of a pid namespace.
+	PID int `json:"pid"`
 	// StartTime is the process's start in clock ticks since boot (field 22 of
 	// /proc/PID/stat): with BootID and PID it names one process for ever.
 	StartTime uint64 `json:"start_time"`
@@ -58,9 +61,11 @@ type Handle struct {
 // Exit is how a process ended.
 type Exit struct {
 	// Known is false when the process was adopted and the kernel no longer tells how it ended.
-	Known  bool
-	Code   int            // exit code; 128+signal when killed by one
-	Signal syscall.Signal // 0 unless killed by a signal
+	Known bool
+	Code  int // exit code; 128+signal when killed by one
+	// Signal is 0 unless it was killed by one. Where only exit codes get through, as
+	// from a pid namespace, a code of 128 + n is taken for signal n.
+	Signal syscall.Signal
 }
 
 // Success reports whether the program is known to have ended with code 0.
@@ -97,6 +102,7 @@ type Driver interface {
 	// Recover finds a process that an earlier ten started. ErrGone when it has ended.
 	Recover(ctx context.Context, h Handle) (Process, error)
 	// FindStart looks for a live process by the Start of its Spec, for a start whose
-	// handle never reached the disk. ErrGone when there is none.
+	// handle never reached the disk. ErrGone when there is none. The handle may be of
+	// one that has just ended; then Recover says so.
 	FindStart(ctx context.Context, start string) (Handle, error)
 }
