@@ -51,7 +51,8 @@ func (s *Store) Apply(index uint64, command []byte) Result {
 }
 
 // ApplyBatch applies commands one after the other, and shows readers the outcome of
-// all of them at once.
+// all of them at once. After a command that can't be read none of the rest is applied:
+// what they would do to the state that it leads to nobody can tell.
 func (s *Store) ApplyBatch(entries []Entry) []Result {
 	results := make([]Result, len(entries))
 	now := s.View().data
@@ -59,8 +60,10 @@ func (s *Store) ApplyBatch(entries []Entry) []Result {
 	for i, e := range entries {
 		c, err := decode(e.Command)
 		if err != nil {
-			results[i] = Result{Err: err}
-			continue
+			for ; i < len(entries); i++ {
+				results[i] = Result{Err: fmt.Errorf("apply entry %d: %w", e.Index, err)}
+			}
+			break
 		}
 		after, t, res := now.apply(c, e.Index, s.weights)
 		results[i] = res

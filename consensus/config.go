@@ -1,0 +1,108 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tenement-fleet/tenement/api"
+)
+
+// Config is what a [Node] is made from.
+type Config struct {
+	// Dir holds node.json and raft/. It is created if missing.
+	Dir string
+	// Node is how this server describes itself. Its ID is filled from node.json.
+	Node api.Node
+	// Fatal is called once, when the node can't go on: a write to its disk has failed, it
+	// makes no progress, or it read what it can't understand. The process should end; a
+	// new one finds everything that was acknowledged. Fatal must not wait for Close.
+	Fatal func(error)
+
+	// Transport carries Raft's messages; nil keeps them in memory, for a cluster of one.
+	// It is closed with the node.
+	Transport Transport
+	// LockWait is how long Open waits for another process to let go of Dir. Default 1 s.
+	LockWait time.Duration
+	// Below LowWater bytes of free space writes are refused. Reserve bytes are kept in a
+	// file, and given up for Raft's own needs when next to nothing is left. Both default
+	// to 64 MiB; a negative value turns them off.
+	LowWater, Reserve api.Size
+	// FreeSpace tells the free bytes of the file system that holds dir. Default: asks it.
+	FreeSpace func(dir string) (api.Size, error)
+
+	Logger     *slog.Logger          // default: discards
+	Now        func() time.Time      // default: time.Now
+	Registerer prometheus.Registerer // default: no metrics
+
+	// wrap lets tests come between Raft and its files.
+	wrap func(rawStore) rawStore
+}
+
+// Transport carries Raft's messages between nodes.
+type Transport interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+const defaultSpace = 64 * api.MiB
+
+func (c *Config) setDefaults() {
+	setDefault(&c.LockWait, time.Second)
+	setDefault(&c.LowWater, defaultSpace)
+	setDefault(&c.Reserve, defaultSpace)
+	c.LowWater, c.Reserve = max(c.LowWater, 0), max(c.Reserve, 0)
+	if c.FreeSpace == nil {
+		c.FreeSpace = freeSpace
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.wrap == nil {
+		c.wrap = func(s rawStore) rawStore { return s }
+	}
+	c.Node.SetDefaults()
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func (c *Config) validate() error {
+	if c.Dir == "" {
+		return errors.New("check consensus config: Dir is empty")
+	}
+	if c.Fatal == nil {
+		return errors.New("check consensus config: Fatal is nil")
+	}
+	n := c.Node
+	n.ID = "checked when it is known"
+	if err := n.Validate(); err != nil {
+		return fmt.Errorf("check consensus config: node: %w", err)
+	}
+	return nil
+}
+
+// raftConfig returns Raft's settings for a node. The time-outs suit a network: a
+// cluster of one does not wait for them, see [Node.campaign].
+func raftConfig(id string, log *slog.Logger, notify chan<- bool) *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(id)
+	rc.Logger = raftLogger(log)
+	rc.NotifyCh = notify
+	rc.MaxAppendEntries = 256 // entries that share one fsync, and one batch of the FSM
+	rc.TrailingLogs = 10_240
+	rc.SnapshotThreshold = 8192
+	rc.NoLegacyTelemetry = true
+	return rc
+}

@@ -1,0 +1,318 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus/state"
+)
+
+// Names below Config.Dir.
+const (
+	raftDirName = "raft"
+	logFile     = "raft.db"
+)
+
+const (
+	// maxPending is how many writes may wait for Raft at once. More wait for a slot.
+	maxPending = 1000
+	// tick is the rhythm of what a node looks after by itself.
+	tick = 500 * time.Millisecond
+	// closeWait bounds each wait of Close.
+	closeWait = 10 * time.Second
+	// electionWait bounds Open's wait for leadership.
+	electionWait = 30 * time.Second
+)
+
+// Node is this server's part in the cluster. Its methods may be called from several
+// goroutines.
+type Node struct {
+	cfg     Config
+	id      identity
+	latch   *latch
+	disk    *disk
+	metrics *metrics
+	store   *state.Store
+	files   *storage
+	raft    *raft.Raft
+	halt    func() raft.Future // shuts Raft down; only the first call's future can be waited on
+	batches atomic.Uint64      // applied, to see progress by
+
+	slots   chan struct{} // holds one value for every pending write
+	closing chan struct{} // closed when Close begins
+	close   sync.Once
+	closed  error
+
+	stop    context.CancelFunc // ends the goroutines below
+	workers sync.WaitGroup
+	notify  chan bool // from Raft, which blocks on it
+	lead    leadership
+}
+
+// Open starts the node of cfg.Dir and returns once it leads and has applied its whole
+// log. An empty directory becomes a cluster of one.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg:     cfg,
+		latch:   newLatch(cfg.Fatal),
+		metrics: newMetrics(cfg.Registerer),
+		store:   state.New(),
+		slots:   make(chan struct{}, maxPending),
+		closing: make(chan struct{}),
+		notify:  make(chan bool, 8),
+		stop:    func() {},
+	}
+	n.lead.changed = make(chan struct{})
+	if err := n.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open consensus: %w", err), n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	snapshots, err := n.openFiles()
+	if err != nil {
+		return err
+	}
+	if err := n.startRaft(snapshots); err != nil {
+		return err
+	}
+	if err := n.metrics.register(n); err != nil {
+		return err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx)) // Close ends it
+	n.stop = stop
+	n.workers.Go(func() { n.followLeadership(background) })
+	n.workers.Go(func() { n.tend(background) })
+	if err := n.campaign(ctx); err != nil {
+		return err
+	}
+	return n.introduce(ctx)
+}
+
+// openFiles opens what is on disk, under the log's lock, and finds out who this node is.
+func (n *Node) openFiles() (raft.SnapshotStore, error) {
+	dir := filepath.Join(n.cfg.Dir, raftDirName)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory: %w", err)
+	}
+	n.disk = &disk{dir: dir, lowWater: n.cfg.LowWater, reserve: n.cfg.Reserve, free: n.cfg.FreeSpace, log: n.cfg.Logger}
+	if err := n.disk.release(); err != nil {
+		return nil, err
+	}
+	raw, err := openBolt(filepath.Join(dir, logFile), n.cfg.LockWait)
+	if err != nil {
+		return nil, err
+	}
+	n.files = &storage{rawStore: n.cfg.wrap(raw), latch: n.latch, now: n.cfg.Now, synced: n.metrics.stored}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.cfg.Logger))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	hasLog, err := raft.HasExistingState(n.files, n.files, snapshots)
+	if err != nil {
+		return nil, fmt.Errorf("look for a log: %w", err)
+	}
+	n.id, err = loadIdentity(n.cfg.Dir, hasLog)
+	if err != nil {
+		return nil, err
+	}
+	if n.cfg.Transport == nil {
+		n.cfg.Transport = memoryTransport(n.id.ID)
+	}
+	if hasLog {
+		return snapshots, nil
+	}
+	return snapshots, errors.Join(syncDir(dir), n.bootstrap(snapshots))
+}
+
+// bootstrap writes the first entry of a new cluster: its only member.
+func (n *Node) bootstrap(snapshots raft.SnapshotStore) error {
+	members := raft.Configuration{Servers: []raft.Server{{
+		ID: raft.ServerID(n.id.ID), Address: n.cfg.Transport.LocalAddr(),
+	}}}
+	rc := raftConfig(n.id.ID, n.cfg.Logger, nil)
+	if err := raft.BootstrapCluster(rc, n.files, n.files, snapshots, n.cfg.Transport, members); err != nil {
+		return fmt.Errorf("bootstrap cluster: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
+	// Raft panics when it can't read its log, before it has started anything.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("start raft: %v", r)
+		}
+	}()
+	f := &fsm{store: n.store, latch: n.latch, now: n.cfg.Now, applied: n.applied}
+	rc := raftConfig(n.id.ID, n.cfg.Logger, n.notify)
+	r, err := raft.NewRaft(rc, f, n.files, n.files, snapshots, steadyTransport{n.cfg.Transport})
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	n.raft, n.halt = r, sync.OnceValue(r.Shutdown)
+	members := r.GetConfiguration()
+	if err := members.Error(); err != nil {
+		return fmt.Errorf("read membership: %w", err)
+	}
+	for _, s := range members.Configuration().Servers {
+		if s.ID == rc.LocalID {
+			return nil
+		}
+	}
+	return fmt.Errorf("start raft: the log in %s is not that of node %s, which %s names: it knows %v",
+		n.disk.dir, n.id.ID, identityFile, members.Configuration().Servers)
+}
+
+// campaign makes a cluster of one elect itself without waiting for a time-out, and
+// waits for the leadership.
+func (n *Node) campaign(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, electionWait)
+	defer cancel()
+	if members := n.raft.GetConfiguration(); len(members.Configuration().Servers) == 1 {
+		if err := callElection(n.cfg.Transport, n.id.ID); err != nil {
+			n.cfg.Logger.Warn("election will wait for its time-out", "error", err)
+		}
+	}
+	for {
+		leading, changed := n.Leadership()
+		if leading {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-n.latch.done:
+			return n.latch.err
+		case <-ctx.Done():
+			return fmt.Errorf("wait for leadership: %w", ctx.Err())
+		}
+	}
+}
+
+// introduce names a new cluster, refuses a foreign one, and says what this node is.
+func (n *Node) introduce(ctx context.Context) error {
+	_, err := n.propose(ctx, &state.Command{InitCluster: &state.InitCluster{ClusterID: n.id.ClusterID}})
+	if api.CodeOf(err) == api.CodeConflict {
+		return fmt.Errorf("%w: %s says %s: log and identity are from different clusters", err, identityFile, n.id.ClusterID)
+	}
+	if err != nil {
+		return err
+	}
+	self := n.cfg.Node
+	self.ID = n.id.ID
+	_, err = n.PutNode(ctx, &self)
+	if err != nil && !n.id.Bootstrapping && api.CodeOf(err) == api.CodeDiskFull {
+		n.cfg.Logger.Warn("what this node is could not be updated", "error", err)
+		return nil // a node that runs already goes on, for reads and to be cleaned up
+	}
+	if err != nil || !n.id.Bootstrapping {
+		return err
+	}
+	n.id.Bootstrapping = false
+	return n.id.save(n.cfg.Dir)
+}
+
+// Close ends the node: no new writes, the pending ones finished, Raft stopped, files
+// closed. It may be called again and returns the same.
+func (n *Node) Close() error {
+	n.close.Do(func() { n.closed = n.shutDown() })
+	return n.closed
+}
+
+func (n *Node) shutDown() error {
+	close(n.closing)
+	var errs []error
+	if n.raft != nil {
+		errs = append(errs, n.drain())
+		errs = append(errs, n.stopRaft())
+	} else if n.cfg.Transport != nil {
+		errs = append(errs, n.cfg.Transport.Close())
+	}
+	n.stop()
+	n.workers.Wait()
+	n.metrics.unregister()
+	if n.files != nil {
+		errs = append(errs, n.files.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close consensus: %w", err)
+	}
+	return nil
+}
+
+// drain waits for the pending writes by taking all their slots. Raft does not answer
+// everything that it has in hand when it is told to stop.
+func (n *Node) drain() error {
+	timeout := time.NewTimer(closeWait)
+	defer timeout.Stop()
+	for range cap(n.slots) {
+		select {
+		case n.slots <- struct{}{}:
+		case <-n.latch.done:
+			return nil
+		case <-timeout.C:
+			return fmt.Errorf("drain writes: some are still pending after %s", closeWait)
+		}
+	}
+	return nil
+}
+
+func (n *Node) stopRaft() error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- n.halt().Error() }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(closeWait):
+		return fmt.Errorf("stop raft: still running after %s", closeWait)
+	}
+}
+
+// ID returns the node's id, a UUID that its directory keeps.
+func (n *Node) ID() string { return n.id.ID }
+
+// ClusterID returns the cluster's id, a UUID.
+func (n *Node) ClusterID() string { return n.id.ClusterID }
+
+func (n *Node) applied(took time.Duration) {
+	n.batches.Add(1)
+	n.metrics.applied(took)
+}
+
+// tend looks after what nobody asks for: the watchdog and the reserve.
+func (n *Node) tend(ctx context.Context) {
+	dog := watchdog{ticks: int(stuckAfter / tick)}
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		if err := n.disk.tend(); err != nil {
+			n.cfg.Logger.Warn("disk reserve is not in order", "error", err)
+		}
+		select {
+		case <-t.C:
+		case <-n.latch.done:
+			n.halt() // before Raft goes on as if nothing had happened
+			return
+		case <-n.closing:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if dog.stuck(len(n.slots), n.raft.AppliedIndex()+n.batches.Load()) {
+			n.latch.trip(fmt.Errorf("watch raft: no progress for %s with %d writes pending", stuckAfter, len(n.slots)))
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package consensus
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// rawStore is where the log, the term and the vote live: a [raftboltdb.BoltStore].
+type rawStore interface {
+	raft.LogStore
+	raft.StableStore
+	Close() error
+}
+
+func openBolt(path string, wait time.Duration) (rawStore, error) {
+	s, err := raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout: wait,
+			// The freelist is rebuilt when the file is opened; to write it with every
+			// commit costs more the bigger the log has once been.
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fmt.Errorf("open log %s: another process holds it: is ten already running on this directory?", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// storage is what Raft keeps on disk: rawStore with the faults of the layers around it
+// mended. The first failed write trips the latch and is the last; every entry carries a
+// checksum; the vote is one write.
+type storage struct {
+	rawStore
+	latch  *latch
+	now    func() time.Time
+	synced func(time.Duration) // told how long each write of entries took
+	// voteTerm is the first half of a vote, see SetUint64. Only Raft's main loop votes.
+	voteTerm uint64
+}
+
+// Keys of the stable store: two of Raft's, and ours for both of them.
+const (
+	keyLastVoteTerm = "LastVoteTerm"
+	keyLastVoteCand = "LastVoteCand"
+	keyVote         = "Vote" // 8 bytes of term, then the candidate
+)
+
+func (s *storage) write(what string, f func() error) error {
+	if err := s.latch.tripped(); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		err = fmt.Errorf("%s: %w", what, err)
+		s.latch.trip(err)
+		return err
+	}
+	return nil
+}
+
+// StoreLog implements raft.LogStore.
+func (s *storage) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *storage) StoreLogs(logs []*raft.Log) error {
+	for _, l := range logs {
+		if len(l.Extensions) == 0 {
+			l.Extensions = checksum(l)
+		}
+	}
+	start := s.now()
+	defer func() { s.synced(s.now().Sub(start)) }()
+	return s.write("store log entries", func() error { return s.rawStore.StoreLogs(logs) })
+}
+
+// GetLog implements raft.LogStore.
+func (s *storage) GetLog(index uint64, l *raft.Log) error {
+	if err := s.rawStore.GetLog(index, l); err != nil {
+		return err
+	}
+	if l.Index != index || string(l.Extensions) != string(checksum(l)) {
+		err := fmt.Errorf("read log entry %d: its checksum is wrong: the disk has changed what was written", index)
+		s.latch.trip(err)
+		return err
+	}
+	return nil
+}
+
+// DeleteRange implements raft.LogStore.
+func (s *storage) DeleteRange(first, last uint64) error {
+	return s.write("delete log entries", func() error { return s.rawStore.DeleteRange(first, last) })
+}
+
+// checksum covers what makes a log entry.
+func checksum(l *raft.Log) []byte {
+	var head [17]byte
+	binary.BigEndian.PutUint64(head[:], l.Index)
+	binary.BigEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.Update(crc32.Checksum(head[:], table), table, l.Data)
+	return binary.BigEndian.AppendUint32(nil, sum)
+}
+
+// SetUint64 implements raft.StableStore. Raft writes a vote as two values, the term and
+// then the candidate; a crash between them leaves a vote for the old candidate in the
+// new term (hashicorp/raft#661). So the term waits for its candidate.
+func (s *storage) SetUint64(key []byte, value uint64) error {
+	if string(key) == keyLastVoteTerm {
+		s.voteTerm = value
+		return s.latch.tripped()
+	}
+	if have, err := s.rawStore.GetUint64(key); err == nil && have == value {
+		return s.latch.tripped() // Raft sets its term anew at every start
+	}
+	return s.write("store "+string(key), func() error { return s.rawStore.SetUint64(key, value) })
+}
+
+// Set implements raft.StableStore.
+func (s *storage) Set(key, value []byte) error {
+	if string(key) == keyLastVoteCand {
+		key, value = []byte(keyVote), append(binary.BigEndian.AppendUint64(nil, s.voteTerm), value...)
+	}
+	return s.write("store "+string(key), func() error { return s.rawStore.Set(key, value) })
+}
+
+// GetUint64 implements raft.StableStore.
+func (s *storage) GetUint64(key []byte) (uint64, error) {
+	if string(key) == keyLastVoteTerm {
+		term, _, err := s.vote()
+		return term, err
+	}
+	return s.rawStore.GetUint64(key)
+}
+
+// Get implements raft.StableStore.
+func (s *storage) Get(key []byte) ([]byte, error) {
+	if string(key) == keyLastVoteCand {
+		_, candidate, err := s.vote()
+		return candidate, err
+	}
+	return s.rawStore.Get(key)
+}
+
+func (s *storage) vote() (term uint64, candidate []byte, err error) {
+	b, err := s.rawStore.Get([]byte(keyVote))
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(b) < 8 {
+		return 0, nil, fmt.Errorf("read vote: got %d bytes, want 8 or more", len(b))
+	}
+	return binary.BigEndian.Uint64(b), b[8:], nil
+}
