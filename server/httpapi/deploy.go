@@ -173,21 +173,19 @@ func (s *Server) start(ctx context.Context, ref api.Ref, weight int) (*api.Insta
 // "" for one that did not exist and now has the given weight.
 func (s *Server) wantRunning(ctx context.Context, ref api.Ref, weight int) (before api.State, err error) {
 	for {
-		cur, exists := s.cfg.Cluster.View().Instance(ref)
-		var none uint64
-		switch {
-		case !exists:
-			i := &api.Instance{Service: ref.Service, ID: ref.ID, Weight: &weight}
-			i.SetDefaults()
-			_, err = s.cfg.Cluster.PutInstance(ctx, i, &none)
-		case cur.Desired != api.DesiredRunning:
-			before = s.fresh(cur).State()
+		if cur, exists := s.cfg.Cluster.View().Instance(ref); exists {
+			if before = s.fresh(cur).State(); cur.Desired == api.DesiredRunning {
+				return before, nil
+			}
 			_, err = s.modify(ctx, ref, nil, func(i *api.Instance) { i.Desired = api.DesiredRunning })
-		default:
-			before = s.fresh(cur).State()
-		}
-		if exists || !isStale(err) { // stale: somebody else created it first
 			return before, err
+		}
+		var absent uint64
+		i := &api.Instance{Service: ref.Service, ID: ref.ID, Weight: &weight}
+		i.SetDefaults()
+		_, err := s.cfg.Cluster.PutInstance(ctx, i, &absent)
+		if !isStale(err) { // stale: somebody else created it first
+			return "", err
 		}
 	}
 }

@@ -96,8 +96,7 @@ func (s *Server) stopInstance(c *call) (*api.Instance, error) {
 	if hold {
 		desired = api.DesiredStopped
 	}
-	i, err := s.modify(c.ctx, c.ref, ifMatch, func(i *api.Instance) { i.Desired = desired })
-	if err != nil {
+	if _, err := s.modify(c.ctx, c.ref, ifMatch, func(i *api.Instance) { i.Desired = desired }); err != nil {
 		return nil, err
 	}
 	grace := api.DefaultStopTimeout
@@ -106,11 +105,10 @@ func (s *Server) stopInstance(c *call) (*api.Instance, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, grace.Std()+waitMargin)
 	defer cancel()
-	stopped, err := s.await(ctx, c.ref, func(i *api.Instance) bool { return !i.State().Live() })
-	if err != nil { // the change itself is durable; the answer's state tells the rest
-		return s.fresh(i), nil
-	}
-	return stopped, nil
+	// The change itself is durable: if the wait fails, the answer's state tells the rest.
+	_, _ = s.await(ctx, c.ref, func(i *api.Instance) bool { return !i.State().Live() })
+	c.view = s.cfg.Cluster.View()
+	return s.getInstance(c)
 }
 
 func (s *Server) setWeight(c *call, req *api.WeightRequest) (*api.Instance, error) {

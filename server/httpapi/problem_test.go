@@ -131,8 +131,14 @@ func golden(t *testing.T, name string, got []byte) {
 	if err != nil {
 		t.Fatalf("%v; go test -update writes it", err)
 	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs from what came; go test -update writes it:\n%s", path, got)
+	gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(gotLines), len(wantLines)) {
+		if gotLines[i] != wantLines[i] {
+			t.Fatalf("%s:%d: got %q, want %q; go test -update writes it", path, i+1, gotLines[i], wantLines[i])
+		}
+	}
+	if len(gotLines) != len(wantLines) {
+		t.Errorf("%s: %d lines, want %d; go test -update writes it", path, len(gotLines), len(wantLines))
 	}
 }
 

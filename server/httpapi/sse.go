@@ -52,7 +52,9 @@ func (e *sse) close() {
 	e.heartbeat.Stop()
 	e.revoked.Stop()
 	e.release()
-	_ = e.rc.SetWriteDeadline(time.Time{}) // the connection may serve more requests
+	if e.flush() == nil { // the connection may serve more requests
+		_ = e.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 // send writes one event; id and name may be empty.
