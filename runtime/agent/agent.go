@@ -128,14 +128,15 @@ func (c *Config) setDefaults() error {
 
 // Agent runs this node's instances.
 type Agent struct {
-	cfg     Config
-	data    *os.Root // DataDir
-	records records
-	ports   *ports
-	slots   *semaphore.Weighted // concurrent starts, first come, first served
-	reports *reports
-	rolls   *rolls
-	metrics *metrics
+	cfg       Config
+	data      *os.Root // DataDir
+	records   *records
+	ephemeral *ephemeral
+	ports     *ports
+	slots     *semaphore.Weighted // concurrent starts, first come, first served
+	reports   *reports
+	rolls     *rolls
+	metrics   *metrics
 
 	//nolint:containedctx // the life of every goroutine that the agent owns
 	ctx    context.Context
@@ -157,27 +158,46 @@ func New(cfg Config) (*Agent, error) {
 			return nil, fmt.Errorf("create agent: %w", err)
 		}
 	}
-	data, err := os.OpenRoot(cfg.DataDir)
-	if err != nil {
-		return nil, fmt.Errorf("create agent: %w", err)
-	}
 	a := &Agent{
 		cfg:         cfg,
-		data:        data,
-		records:     records{dir: cfg.RunDir},
 		slots:       semaphore.NewWeighted(int64(cfg.MaxStarts)),
 		reports:     newReports(cfg.Reporter, cfg.Logger),
+		rolls:       &rolls{queues: make(map[string][]api.Ref)},
 		supervisors: make(map[api.Ref]*supervisor),
+	}
+	if err := a.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("create agent: %w", err), a.closeFiles())
 	}
 	low, high := ephemeralPorts()
 	a.ports = newPorts(canListen, low, high, rand.N(maxPort)) //nolint:gosec // spreads, protects nothing
-	a.rolls = &rolls{queues: make(map[string][]api.Ref)}
-	if a.metrics, err = newMetrics(a); err != nil {
-		return nil, errors.Join(fmt.Errorf("create agent: %w", err), data.Close())
-	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.wg.Go(func() { a.reports.run(a.ctx) })
 	return a, nil
+}
+
+func (a *Agent) open() (err error) {
+	if a.data, err = os.OpenRoot(a.cfg.DataDir); err != nil {
+		return err
+	}
+	if a.records, err = openRecords(a.cfg.RunDir); err != nil {
+		return err
+	}
+	if a.ephemeral, err = openEphemeral(a.cfg.RunDir); err != nil {
+		return err
+	}
+	a.metrics, err = newMetrics(a)
+	return err
+}
+
+func (a *Agent) closeFiles() error {
+	var errs []error
+	if a.data != nil {
+		errs = append(errs, a.data.Close())
+	}
+	if a.records != nil {
+		errs = append(errs, a.records.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Changed says that an instance's assignment has changed, appeared or vanished. It may
@@ -196,6 +216,9 @@ func (a *Agent) converge(ref api.Ref, asg api.Assignment) {
 	defer a.mu.Unlock()
 	s := a.supervisors[ref]
 	if s == nil {
+		if asg.Service.Persist() {
+			a.logError("data still marked as ephemeral", ref, a.ephemeral.mark(ref, false))
+		}
 		if o := a.lastObserved(ref, asg.Instance); settled(asg, o) {
 			a.moveGate(ref, restGate(asg, o), api.Endpoint{})
 			return
@@ -207,25 +230,27 @@ func (a *Agent) converge(ref api.Ref, asg api.Assignment) {
 	}
 }
 
-// vanished removes what there is of an instance that is not assigned any more. Without
-// a process that can only be data that does not persist; its record says so.
+// vanished removes what there is of an instance that is not assigned any more.
 func (a *Agent) vanished(ref api.Ref) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.supervisors[ref]
 	if s == nil {
 		a.reports.forget(ref)
-		r, err := a.records.load(ref)
-		if err != nil {
-			a.cfg.Logger.Error("data of a removed instance may remain", "instance", ref, "error", err)
-		}
-		if r == nil {
+		if !a.ephemeral.has(ref) {
+			a.logError("socket not removed", ref, a.removeSocketDir(ref))
 			return
 		}
-		s = a.supervise(ref, api.Assignment{Service: r.service()})
+		s = a.supervise(ref, api.Assignment{Service: removedService(ref, true)})
 	}
 	if s != nil {
 		s.post(s.sync)
+	}
+}
+
+func (a *Agent) logError(what string, ref api.Ref, err error) {
+	if err != nil {
+		a.cfg.Logger.Error(what, "instance", ref, "error", err)
 	}
 }
 
@@ -392,7 +417,7 @@ func (a *Agent) Close(ctx context.Context) error {
 	}
 	a.reports.flush(ctx)
 	a.metrics.unregister(a.cfg.Registerer)
-	if err := a.data.Close(); err != nil {
+	if err := a.closeFiles(); err != nil {
 		return fmt.Errorf("close agent: %w", err)
 	}
 	return nil

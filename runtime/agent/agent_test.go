@@ -629,10 +629,13 @@ func TestCycles(t *testing.T) {
 		if runtime.NumGoroutine() > before || len(n.agent.supervisors) != 0 || n.agent.ports.inUse() != 0 {
 			t.Error("something is left")
 		}
-		for _, dir := range []string{"run", "sock"} {
-			if left, _ := os.ReadDir(filepath.Join(n.dirs, dir)); len(left) != 0 {
-				t.Errorf("%v is left in %s", left, dir)
-			}
+		n.remove(ref1)
+		synctest.Wait()
+		if left, _ := os.ReadDir(filepath.Join(n.dirs, "sock")); len(left) != 0 {
+			t.Errorf("%v is left of the sockets", left)
+		}
+		if fi, err := os.Stat(filepath.Join(n.dirs, "run", recordsFile)); err != nil || fi.Size() > slotSize {
+			t.Errorf("the records have grown: %v, %v", fi, err)
 		}
 		if got := n.started(ref1); got != 500 {
 			t.Errorf("started %d times, want 500", got)

@@ -130,6 +130,9 @@ func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 		return err
 	}
 	r.rec.Port = port
+	if err := a.ephemeral.mark(ref, r.rec.Ephemeral); err != nil {
+		return err
+	}
 	p, err := a.prepare(ref, svc, port)
 	if err != nil {
 		return err
@@ -247,41 +250,35 @@ func (s *supervisor) onExited() {
 
 // putAway frees what the run held, also one that was not quite started.
 func (s *supervisor) putAway(purge bool) {
-	r, keep := s.run, !s.m.Service.Persist()
+	r, removed := s.run, s.m.Next == toGone
 	s.run = nil
 	s.during(func(context.Context) func() {
-		s.agent.putAway(s.ref, r, purge, keep)
+		s.agent.putAway(s.ref, r, purge, removed)
 		return func() { s.handle(onEnded, "") }
 	})
 }
 
-// putAway frees what a run held; r is nil when there was none. keep says that data may
-// be left that does not persist.
-func (a *Agent) putAway(ref api.Ref, r *run, purge, keep bool) {
-	var errs []error
+// putAway frees what a run held; r is nil when there was none.
+func (a *Agent) putAway(ref api.Ref, r *run, purge, removed bool) {
 	if r != nil {
-		errs = append(errs, a.cfg.Output.Close(ref))
+		a.logError("output not captured to the end", ref, a.cfg.Output.Close(ref))
 		if r.rec.Socket != "" {
-			errs = append(errs, a.cleanSocket(ref, r.rec.Socket))
+			a.logError("socket not removed", ref, a.removeSocket(ref, r.rec.Socket))
 		}
 		if r.rec.Port != 0 {
 			a.ports.free(r.rec.Port)
 		}
+		a.logError("record not removed", ref, a.records.remove(&r.rec))
+	}
+	if removed {
+		a.logError("socket not removed", ref, a.removeSocketDir(ref))
 	}
 	if purge {
-		if err := a.data.RemoveAll(dataPath(ref)); err != nil {
-			errs = append(errs, fmt.Errorf("remove data: %w", err))
-		} else {
-			keep = false
+		err := a.data.RemoveAll(dataPath(ref))
+		if err == nil {
+			err = a.ephemeral.mark(ref, false)
 		}
-	}
-	if keep {
-		errs = append(errs, a.records.save(&record{Ref: ref, Ephemeral: true}))
-	} else {
-		errs = append(errs, a.records.remove(ref))
-	}
-	if err := errors.Join(errs...); err != nil {
-		a.cfg.Logger.Error("run not put away", "instance", ref, "error", err)
+		a.logError("data not removed", ref, err)
 	}
 }
 

@@ -111,11 +111,9 @@ func (a *Agent) removeSocket(ref api.Ref, name string) error {
 	return nil
 }
 
-// cleanSocket removes what prepare made for the socket.
-func (a *Agent) cleanSocket(ref api.Ref, socket string) error {
-	if err := a.removeSocket(ref, socket); err != nil {
-		return err
-	}
+// removeSocketDir removes the directory of the default socket. It stays until the
+// instance is removed, because making it anew is what a wake can do without.
+func (a *Agent) removeSocketDir(ref api.Ref) error {
 	if err := os.RemoveAll(filepath.Dir(a.socketPath(ref))); err != nil {
 		return fmt.Errorf("remove socket directory: %w", err)
 	}

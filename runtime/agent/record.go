@@ -1,31 +1,32 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/driver"
 )
 
-// record is what the next ten must know about an instance in order to go on with it.
-// It is written before the program is started, again once its handle is known, and
-// again when it accepts connections. It survives kill -9 of ten; it need not survive a
-// power cut, which ends the program too: BootID voids it.
+// record is what the next ten must know about a process in order to go on with it. It is
+// written before the program is started, again once its handle is known, and again when
+// it accepts connections. It survives kill -9 of ten; it need not survive a power cut,
+// which ends the program too: BootID voids it.
 type record struct {
-	Ref    api.Ref `json:"ref"`
-	BootID string  `json:"boot_id"`
-
-	// Start names the start; empty when there is no process and the record only keeps
-	// Ephemeral. Handle is null until the driver has answered.
-	Start  string         `json:"start,omitempty"`
-	Driver api.Isolation  `json:"driver,omitempty"`
+	Ref    api.Ref       `json:"ref"`
+	BootID string        `json:"boot_id"`
+	Start  string        `json:"start"` // names the start
+	Driver api.Isolation `json:"driver"`
+	// Handle is null until the driver has answered.
 	Handle *driver.Handle `json:"handle,omitempty"`
 
 	Port     int           `json:"port,omitempty"`
@@ -36,97 +37,162 @@ type record struct {
 	SpecSum         string       `json:"spec_sum,omitempty"` // see specSum
 	StopTimeout     api.Duration `json:"stop_timeout,omitempty"`
 	Restarts        int          `json:"restarts,omitempty"`
-	Recent          []time.Time  `json:"recent,omitempty"`
-
-	// Ephemeral data goes when the instance is stopped or removed; once it is removed,
-	// nothing but this record still says so.
-	Ephemeral bool `json:"ephemeral,omitempty"`
+	Recent          []time.Time  `json:"recent,omitempty"` // the newest few
+	Ephemeral       bool         `json:"ephemeral,omitempty"`
 	// ToSleep says that the process was being put to sleep.
 	ToSleep bool `json:"to_sleep,omitempty"`
+
+	slot int64 // where it is in the file, from 1; 0 not yet
 }
 
 // service stands in for the service of an instance that has none any more.
 func (r *record) service() *api.Service {
-	persist := !r.Ephemeral
-	svc := &api.Service{Name: r.Ref.Service, StopTimeout: r.StopTimeout, StoragePersist: &persist}
+	svc := removedService(r.Ref, r.Ephemeral)
+	if r.StopTimeout > 0 {
+		svc.StopTimeout = r.StopTimeout
+	}
+	return svc
+}
+
+func removedService(ref api.Ref, ephemeral bool) *api.Service {
+	persist := !ephemeral
+	svc := &api.Service{Name: ref.Service, StoragePersist: &persist}
 	svc.SetDefaults()
 	return svc
 }
 
-// records keeps one file an instance.
-type records struct{ dir string }
+const (
+	slotSize      = 4096
+	recordsFile   = "instances"
+	recentlyMost  = 16 // restarts kept in a record
+	checksumWidth = 9  // 8 hex digits and a blank
+)
 
-const recordSuffix = ".json"
-
-func (d records) path(ref api.Ref) string {
-	return filepath.Join(d.dir, ref.String()+recordSuffix)
+// records is a file of slots, one for each process. A save is one small write into the
+// page cache, which kill -9 can't tear and which costs a microsecond; a new file, or a
+// rename over an old one, costs ext4 a millisecond of every wake.
+//
+// A slot is the checksum of a line of JSON, the line, and whatever was there before. A
+// free one begins with a newline.
+type records struct {
+	mu    sync.Mutex
+	f     *os.File
+	slots int64 // in the file
+	free  []int64
 }
 
-// save replaces the record by way of a rename, so that it is never seen half written.
-func (d records) save(r *record) error {
-	b, err := json.Marshal(r)
+func openRecords(dir string) (*records, error) {
+	f, err := os.OpenFile(filepath.Join(dir, recordsFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("encode run record: %w", err)
+		return nil, fmt.Errorf("open run records: %w", err)
 	}
-	tmp := d.path(r.Ref) + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("write run record: %w", err)
-	}
-	if err := os.Rename(tmp, d.path(r.Ref)); err != nil {
-		return fmt.Errorf("write run record: %w", err)
-	}
-	return nil
+	return &records{f: f}, nil
 }
 
-// load returns nil when there is none.
-func (d records) load(ref api.Ref) (*record, error) { return d.read(d.path(ref)) }
-
-func (d records) read(path string) (*record, error) {
-	b, err := os.ReadFile(path) //nolint:gosec // a path made of a checked name
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// load returns every record, and makes every other slot free. It is called once, first.
+func (d *records) load() ([]*record, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b, err := io.ReadAll(d.f)
 	if err != nil {
-		return nil, fmt.Errorf("read run record: %w", err)
-	}
-	r := new(record)
-	if err := json.Unmarshal(b, r); err != nil {
-		return nil, fmt.Errorf("read run record %s: %w", path, err)
-	}
-	return r, nil
-}
-
-func (d records) remove(ref api.Ref) error {
-	if err := os.Remove(d.path(ref)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove run record: %w", err)
-	}
-	return nil
-}
-
-// all returns every readable record, and the errors of the others.
-func (d records) all() ([]*record, error) {
-	entries, err := os.ReadDir(d.dir)
-	if err != nil {
-		return nil, fmt.Errorf("list run records: %w", err)
+		return nil, fmt.Errorf("read run records: %w", err)
 	}
 	var (
 		out  []*record
 		errs []error
+		free []int64
 	)
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), recordSuffix)
-		if !ok {
-			continue // a .tmp that a kill left behind; the next save takes it over
+	for slot := int64(1); len(b) > 0; slot++ {
+		line := b[:min(slotSize, len(b))]
+		b = b[len(line):]
+		r, err := parseSlot(line)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read run record %d: %w", slot, err))
 		}
-		r, err := d.read(filepath.Join(d.dir, e.Name()))
-		switch {
-		case err != nil:
-			errs = append(errs, err)
-		case r != nil && r.Ref.String() == name:
-			out = append(out, r)
+		if r == nil {
+			free = append(free, slot)
+			continue
+		}
+		r.slot, d.slots = slot, slot
+		out = append(out, r)
+	}
+	for _, slot := range free {
+		if slot < d.slots {
+			d.free = append(d.free, slot)
 		}
 	}
+	if err := d.f.Truncate(d.slots * slotSize); err != nil {
+		errs = append(errs, fmt.Errorf("shrink run records: %w", err))
+	}
 	return out, errors.Join(errs...)
+}
+
+// parseSlot returns nil for a free slot.
+func parseSlot(b []byte) (*record, error) {
+	line, _, ok := bytes.Cut(b, []byte{'\n'})
+	if len(line) == 0 || line[0] == 0 {
+		return nil, nil // free, or a hole in the file
+	}
+	if !ok || len(line) <= checksumWidth || string(line[:checksumWidth]) != checksum(line[checksumWidth:]) {
+		return nil, errors.New("wrong checksum")
+	}
+	r := new(record)
+	if err := json.Unmarshal(line[checksumWidth:], r); err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	return r, nil
+}
+
+func checksum(b []byte) string { return fmt.Sprintf("%08x ", crc32.ChecksumIEEE(b)) }
+
+// save writes the record, into a slot of its own the first time.
+func (d *records) save(r *record) error {
+	c := *r
+	c.Recent = c.Recent[max(0, len(c.Recent)-recentlyMost):]
+	b, err := json.Marshal(&c)
+	if err != nil {
+		return fmt.Errorf("encode run record: %w", err)
+	}
+	line := append(append([]byte(checksum(b)), b...), '\n')
+	if len(line) > slotSize {
+		return fmt.Errorf("write run record: it has %d bytes, at most %d fit", len(line), slotSize)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r.slot == 0 {
+		if n := len(d.free); n > 0 {
+			r.slot, d.free = d.free[n-1], d.free[:n-1]
+		} else {
+			d.slots++
+			r.slot = d.slots
+		}
+	}
+	if _, err := d.f.WriteAt(line, (r.slot-1)*slotSize); err != nil {
+		return fmt.Errorf("write run record: %w", err)
+	}
+	return nil
+}
+
+// remove frees the record's slot.
+func (d *records) remove(r *record) error {
+	if r.slot == 0 {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, err := d.f.WriteAt([]byte{'\n'}, (r.slot-1)*slotSize); err != nil {
+		return fmt.Errorf("remove run record: %w", err)
+	}
+	d.free = append(d.free, r.slot)
+	r.slot = 0
+	return nil
+}
+
+func (d *records) close() error {
+	if err := d.f.Close(); err != nil {
+		return fmt.Errorf("close run records: %w", err)
+	}
+	return nil
 }
 
 // bootID names this boot of the machine; empty where the kernel has no such name.

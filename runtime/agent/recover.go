@@ -20,7 +20,7 @@ const recoverAtOnce = 16
 // called once, before requests are let in. An error means that processes may be left
 // that nobody supervises.
 func (a *Agent) Recover(ctx context.Context) error {
-	recs, err := a.records.all()
+	recs, err := a.records.load()
 	var g errgroup.Group
 	g.SetLimit(recoverAtOnce)
 	for _, r := range recs {
@@ -28,6 +28,11 @@ func (a *Agent) Recover(ctx context.Context) error {
 	}
 	err = errors.Join(err, g.Wait(), ctx.Err())
 	if ctx.Err() == nil {
+		for _, ref := range a.ephemeral.refs() {
+			if _, assigned := a.cfg.Specs.Assignment(ref); !assigned {
+				a.vanished(ref)
+			}
+		}
 		for asg := range a.cfg.Specs.Assigned {
 			a.converge(asg.Instance.Ref(), asg)
 		}
@@ -40,27 +45,14 @@ func (a *Agent) Recover(ctx context.Context) error {
 
 // recover goes on from one record.
 func (a *Agent) recover(ctx context.Context, r *record) error {
+	if r.BootID != a.cfg.BootID {
+		return a.records.remove(r) // the machine has been started again since
+	}
 	asg, assigned := a.cfg.Specs.Assignment(r.Ref)
-	if r.Start != "" && r.BootID == a.cfg.BootID {
-		if !assigned {
-			asg = api.Assignment{Service: r.service()}
-		}
-		return a.adopt(ctx, asg, r)
-	}
-	// There is no process: the machine has been started again since, or the record only
-	// tells that there is data that does not persist.
-	if !r.Ephemeral {
-		return a.records.remove(r.Ref)
-	}
-	if r.Start != "" {
-		if err := a.records.save(&record{Ref: r.Ref, Ephemeral: true}); err != nil {
-			return err
-		}
-	}
 	if !assigned {
-		a.vanished(r.Ref)
+		asg = api.Assignment{Service: r.service()}
 	}
-	return nil
+	return a.adopt(ctx, asg, r)
 }
 
 // adopt has a supervisor go on with a recorded process, dead or alive.

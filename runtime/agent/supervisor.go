@@ -155,7 +155,7 @@ func (s *supervisor) letGo() {
 		r := <-s.launched
 		s.run = r.run
 		if r.err != nil {
-			s.agent.putAway(s.ref, s.run, false, !s.m.Service.Persist())
+			s.agent.putAway(s.ref, s.run, false, false)
 		}
 	}
 	if s.run != nil && s.run.proc != nil {
