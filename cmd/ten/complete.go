@@ -31,7 +31,7 @@ func (a *app) ask(ctx context.Context, f func(context.Context, *client.Client) e
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
 	if err := f(ctx, c); err != nil {
-		cobra.CompDebugln(err.Error(), true)
+		cobra.CompDebugln(err.Error(), false)
 	}
 }
 

@@ -116,6 +116,10 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeServer) routeInstances(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/instances", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("index") {
+			f.hangUp(r)
+			w.Header().Set(api.HeaderIndex, strconv.FormatUint(f.index, 10))
+		}
 		list := []*api.Instance{}
 		for _, in := range f.instances {
 			q := r.URL.Query()
@@ -123,9 +127,6 @@ func (f *fakeServer) routeInstances(mux *http.ServeMux) {
 				continue
 			}
 			list = append(list, in)
-		}
-		if r.URL.Query().Has("index") {
-			f.hangUp(r)
 		}
 		answer(w, list)
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -142,15 +143,15 @@ func (a *app) showChange(list []*api.Instance, q client.InstanceQuery, last *str
 		list = []*api.Instance{}
 	}
 	// What changed in the cluster may not be about these instances.
-	var seen string
-	for _, in := range list {
-		seen += fmt.Sprintf("%s %d %s %+v %d\n", in.Ref(), in.Revision, in.State(), in.Observed, in.EffectiveWeight())
+	b, err := json.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("encode output: %w", err)
 	}
-	first := *last == ""
-	if seen += "."; seen == *last {
+	first, same := *last == "", *last == string(b)
+	if same {
 		return nil
 	}
-	*last = seen
+	*last = string(b)
 	switch {
 	case a.json:
 		return a.printJSONLine(list)

@@ -109,7 +109,7 @@ func (a *app) pendingToken(req api.TokenRequest) (*api.CreatedToken, error) {
 	if err := os.MkdirAll(pending, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if err := replaceFile(filepath.Join(pending, id+".json"), b); err != nil {
+	if err := replaceFile(filepath.Join(pending, id+".json"), filepath.Dir(pending), b); err != nil {
 		return nil, fmt.Errorf("save token: %w", err)
 	}
 	return &api.CreatedToken{Token: *t.Redacted(), Secret: secret}, nil
@@ -126,7 +126,7 @@ func (a *app) saveToken(t *api.CreatedToken) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, tokenName)
-	if err := replaceFile(path, []byte(t.Secret+"\n")); err != nil {
+	if err := replaceFile(path, dir, []byte(t.Secret+"\n")); err != nil {
 		return "", fmt.Errorf("save token: %w", err)
 	}
 	return path, nil
@@ -149,9 +149,10 @@ func (a *app) printToken(t *api.CreatedToken, path string) error {
 	return a.printf("\nSaved to %s for the ten commands on this machine.\n", cleanText(path))
 }
 
-// replaceFile writes a file that only its owner may read, whole or not at all.
-func replaceFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
+// replaceFile writes a file that only its owner may read, whole or not at all. Until it is
+// whole it is in tmp, a directory of the same file system.
+func replaceFile(path, tmp string, b []byte) (err error) {
+	f, err := os.CreateTemp(tmp, ".new-*") // 0600
 	if err != nil {
 		return err
 	}
