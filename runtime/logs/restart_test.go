@@ -1,0 +1,214 @@
+package logs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/chunk"
+)
+
+// startProgram runs a helper with its output captured by s.
+func startProgram(t testing.TB, s *Store, ref api.Ref, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	stdout, stderr, err := s.Open(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := program(t, name, args...)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = stdout.Close()
+	_ = stderr.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd
+}
+
+// A program prints numbered lines as fast as it can while ten is killed again and again,
+// at moments as good as random: every line is there once, in order.
+func TestKill(t *testing.T) {
+	cfg := fast(Config{Dir: t.TempDir()})
+	s := openStore(t, cfg)
+	const lines = 400_000
+	counter := startProgram(t, s, alice, "count", "1", fmt.Sprint(lines), strings.Repeat("x", 40))
+	stop(t, s)
+
+	kills := 0
+	for last := uint64(0); last < lines*9/10 && kills < 200; kills++ {
+		ten := program(t, "capture", cfg.Dir, alice.String())
+		ready(t, ten)
+		time.Sleep(time.Duration(kills*7%40) * time.Millisecond) // what it is amid, when killed, is the point
+		if err := ten.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = ten.Wait()
+		if kills%10 == 0 {
+			s := openStore(t, cfg)
+			last = s.feed.last()
+			stop(t, s)
+		}
+	}
+	s = openStore(t, cfg)
+	if err := s.Attach(alice); err != nil {
+		t.Fatal(err)
+	}
+	if err := counter.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(alice); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, s) // indexes what is left
+	s = openStore(t, cfg)
+	n, seq := 0, uint64(0)
+	each(t, s, func(e api.LogEntry) {
+		n++
+		if want := fmt.Sprintf("line %d ", n); !strings.HasPrefix(e.Message, want) {
+			t.Fatalf("entry %d is %q, after %d kills", n, e.Message, kills)
+		}
+		if e.Seq <= seq {
+			t.Fatalf("seq %d after %d", e.Seq, seq)
+		}
+		seq = e.Seq
+	})
+	if n != lines {
+		t.Errorf("%d lines, want %d", n, lines)
+	}
+	stop(t, s)
+	if left := files(t, s.spool); len(left) > 0 {
+		t.Errorf("spool holds %v", left)
+	}
+	t.Logf("%d kills", kills)
+}
+
+// each calls f for everything in the store, oldest first.
+func each(t testing.TB, s *Store, f func(api.LogEntry)) {
+	t.Helper()
+	filter := &chunk.Filter{}
+	for {
+		list, upTo, _, err := s.since(ctx(t), filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			f(e)
+		}
+		if upTo <= filter.After {
+			return
+		}
+		filter.After = upTo
+	}
+}
+
+// A store that starts finds pipes that nobody holds, and tidies up.
+func TestOpenSweepsDeadPipes(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Config{Dir: dir})
+	stdout, stderr, err := s.Open(alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob := api.Ref{Service: "notes", ID: "bob"}
+	bobOut, _ := open(t, s, bob)
+	write(t, stdout, "never ended")
+	write(t, bobOut, "still alive")
+	for s.backlog.Load() < 22 {
+		time.Sleep(time.Millisecond)
+	}
+	stop(t, s)
+	_ = stdout.Close()
+	_ = stderr.Close()
+
+	s = openStore(t, Config{Dir: dir})
+	if got := await(t, s, api.LogQuery{}, 1); got[0].Message != "never ended" {
+		t.Errorf("got %q", got[0].Message)
+	}
+	if got := files(t, s.cfg.IODir); len(got) != 2 || !strings.HasPrefix(got[0], "notes:bob.") {
+		t.Errorf("pipes left: %v", got)
+	}
+	if err := s.Attach(bob); err != nil {
+		t.Fatal(err)
+	}
+	write(t, bobOut, "\n")
+	if got := await(t, s, api.LogQuery{Instance: "bob"}, 1); got[0].Message != "still alive" {
+		t.Errorf("got %q", got[0].Message)
+	}
+}
+
+func TestTwoStoresOnOneDirectory(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Config{Dir: dir})
+	opened := make(chan *Store)
+	go func() {
+		second, err := Open(Config{Dir: dir}) // waits for the first to stop
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- second
+	}()
+	select {
+	case <-opened:
+		t.Fatal("opened twice")
+	case <-time.After(50 * time.Millisecond):
+	}
+	stop(t, s)
+	if second := <-opened; second != nil {
+		stop(t, second)
+	}
+}
+
+func TestDamagedPartition(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, Config{Dir: dir})
+	stdout, _ := open(t, s, alice)
+	write(t, stdout, "before\n")
+	before := await(t, s, api.LogQuery{}, 1)[0]
+	stop(t, s)
+	dbs, _ := filepath.Glob(filepath.Join(dir, "*.db"))
+	if len(dbs) != 1 {
+		t.Fatal(dbs)
+	}
+	if err := os.WriteFile(dbs[0], []byte(strings.Repeat("no database", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	s = openStore(t, Config{Dir: dir})
+	if err := s.Attach(alice); err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, s, api.LogQuery{}); len(got) > 0 {
+		t.Errorf("got %v", got)
+	}
+	write(t, stdout, "after\n")
+	got := await(t, s, api.LogQuery{Search: "after"}, 1)
+	if got[0].Seq <= before.Seq {
+		t.Errorf("seq %d after %d", got[0].Seq, before.Seq)
+	}
+	if torn, _ := filepath.Glob(filepath.Join(dir, "*.torn")); len(torn) != 1 {
+		t.Errorf("moved aside: %v", torn)
+	}
+}
+
+// After a reboot nothing is added to the partition that was open when the power failed.
+func TestReboot(t *testing.T) {
+	dir := t.TempDir()
+	for i, want := range []int{1, 1, 2, 2} {
+		s := openStore(t, Config{Dir: dir, bootID: []string{"a", "a", "b", "b"}[i]})
+		stdout, _ := open(t, s, alice)
+		write(t, stdout, "line\n")
+		if got := await(t, s, api.LogQuery{Search: "line"}, i+1); got[i].Seq != uint64(i+1) {
+			t.Errorf("start %d: %+v", i, got)
+		}
+		stop(t, s)
+		if dbs, _ := filepath.Glob(filepath.Join(dir, "*.db")); len(dbs) != want {
+			t.Errorf("start %d: %v, want %d partitions", i, dbs, want)
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/capture"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/source"
+	"golang.org/x/sys/unix"
+)
+
+// run is one running instance whose output is captured.
+type run struct {
+	outputs [2]output
+}
+
+type output struct {
+	stream *stream
+	input  *capture.Input
+}
+
+func sources(ref api.Ref) [2]source.Source {
+	return [2]source.Source{{Ref: ref, Level: api.Stdout}, {Ref: ref, Level: api.Stderr}}
+}
+
+func (s *Store) pipePath(src source.Source) string { return filepath.Join(s.cfg.IODir, src.String()) }
+
+// Open makes the pipes of a new run of ref and returns their writing ends, which become
+// the program's stdout and stderr; the caller closes its copies. Whatever an earlier run
+// left in its pipes is captured first.
+func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
+	s.runMu.Lock()
+	defer s.runMu.Unlock()
+	if err := s.check(ref); err != nil {
+		return nil, nil, fmt.Errorf("open log output of %s: %w", ref, err)
+	}
+	if err := s.endRun(ref); err != nil {
+		s.cfg.Logger.Error("output of an earlier run is lost", "instance", ref.String(), "error", err)
+	}
+	files, err := s.makePipes(ref)
+	if err == nil {
+		if err = s.begin(ref); err == nil {
+			return files[0], files[1], nil
+		}
+	}
+	for i, src := range sources(ref) {
+		if files[i] != nil {
+			_ = files[i].Close()
+		}
+		_ = os.Remove(s.pipePath(src))
+	}
+	return nil, nil, fmt.Errorf("open log output of %s: %w", ref, err)
+}
+
+// makePipes makes both pipes and opens their writing ends.
+func (s *Store) makePipes(ref api.Ref) (files [2]*os.File, err error) {
+	for i, src := range sources(ref) {
+		path := s.pipePath(src)
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			return files, fmt.Errorf("make pipe %s: %w", path, err)
+		}
+		// For reading too: so the program itself keeps the pipe open while no ten
+		// runs, and gets no SIGPIPE.
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return files, fmt.Errorf("open pipe %s: %w", path, err)
+		}
+		files[i] = os.NewFile(uintptr(fd), path)
+	}
+	return files, nil
+}
+
+// Attach goes on capturing an instance that an earlier ten started.
+func (s *Store) Attach(ref api.Ref) error {
+	s.runMu.Lock()
+	defer s.runMu.Unlock()
+	err := s.check(ref)
+	if err == nil && s.runs[ref] == nil {
+		err = s.begin(ref)
+	}
+	if err != nil {
+		return fmt.Errorf("attach to log output of %s: %w", ref, err)
+	}
+	return nil
+}
+
+// Close ends the capture of a run that has ended: what its pipes hold is safely in the
+// spool, and soon in the store, when it returns. Closing what is not open is no error.
+func (s *Store) Close(ref api.Ref) error {
+	s.runMu.Lock()
+	defer s.runMu.Unlock()
+	err := s.check(ref)
+	if err == nil {
+		err = s.endRun(ref)
+	}
+	if err != nil {
+		return fmt.Errorf("close log output of %s: %w", ref, err)
+	}
+	return nil
+}
+
+func (s *Store) check(ref api.Ref) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return ErrStopped
+	}
+	return ref.Validate()
+}
+
+// begin captures ref's pipes from now on.
+func (s *Store) begin(ref api.Ref) error {
+	r := &run{}
+	budget := s.pump.NewBudget()
+	for i, src := range sources(ref) {
+		st, err := s.activate(src)
+		if err == nil {
+			r.outputs[i].stream = st
+			r.outputs[i].input, err = s.pump.Add(s.pipePath(src), st.Stream, budget)
+		}
+		if err != nil {
+			return errors.Join(err, s.finish(r))
+		}
+	}
+	s.runs[ref] = r
+	return nil
+}
+
+// activate returns src's stream, which stays until [Store.retire].
+func (s *Store) activate(src source.Source) (*stream, error) {
+	s.mu.Lock()
+	st := s.streams[src]
+	if st != nil {
+		st.active = true
+	}
+	s.mu.Unlock()
+	if st != nil {
+		return st, nil
+	}
+	return s.openStream(src, nil, true)
+}
+
+// endRun drains and removes ref's pipes, also those of a run that is not attached.
+func (s *Store) endRun(ref api.Ref) error {
+	if s.runs[ref] == nil && s.hasPipe(ref) {
+		if err := s.begin(ref); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	var errs []error
+	if r := s.runs[ref]; r != nil {
+		errs = append(errs, s.finish(r))
+		delete(s.runs, ref)
+	}
+	for _, src := range sources(ref) {
+		if err := os.Remove(s.pipePath(src)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) hasPipe(ref api.Ref) bool {
+	for _, src := range sources(ref) {
+		if _, err := os.Lstat(s.pipePath(src)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) finish(r *run) error {
+	var errs []error
+	for _, o := range r.outputs {
+		if o.input != nil {
+			errs = append(errs, s.pump.Finish(o.input))
+		}
+		if o.stream != nil {
+			s.mu.Lock()
+			o.stream.active = false
+			s.retire(o.stream)
+			s.mu.Unlock()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retire forgets a stream that nobody writes to and that has been read to its end. The
+// caller holds s.mu.
+func (s *Store) retire(st *stream) {
+	if st.active || st.queued || st.Pending() > 0 || s.streams[st.Source] != st {
+		return
+	}
+	if err := st.Remove(); err != nil {
+		s.cfg.Logger.Warn("remove log spool", "source", st.name, "error", err)
+	}
+	delete(s.streams, st.Source)
+	s.idle[st.name] = struct{}{}
+}
+
+// sweepPipes removes the pipes that no process has open and returns the others' sources.
+func (s *Store) sweepPipes() (alive map[source.Source]bool, err error) {
+	entries, err := os.ReadDir(s.cfg.IODir)
+	if err != nil {
+		return nil, err
+	}
+	alive = map[source.Source]bool{}
+	for _, e := range entries {
+		src, ok := source.Parse(e.Name())
+		if !ok || e.Type() != fs.ModeNamedPipe {
+			continue
+		}
+		// Programs hold the pipe for reading too; without a reader this fails.
+		fd, err := unix.Open(s.pipePath(src), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			_ = unix.Close(fd)
+			alive[src] = true
+		case errors.Is(err, unix.ENXIO):
+			if err := os.Remove(s.pipePath(src)); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("open pipe %s: %w", s.pipePath(src), err)
+		}
+	}
+	return alive, nil
+}
