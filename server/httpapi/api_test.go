@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -115,7 +114,9 @@ func TestTokenLife(t *testing.T) {
 		t.Fatalf("got %+v, %v", made, err)
 	}
 	secrets := map[string]string{"Authorization": "Bearer " + made.Secret}
-	as := func() int { return f.do(request("", "GET", "/api/instances", "", "Authorization", secrets["Authorization"])).Code }
+	as := func() int {
+		return f.do(request("", "GET", "/api/instances", "", "Authorization", secrets["Authorization"])).Code
+	}
 	list := func() (out []api.Token) {
 		w := f.do(request("admin", "GET", "/api/tokens", ""))
 		if strings.Contains(w.Body.String(), "sha256") || strings.Contains(w.Body.String(), "secret") {
@@ -171,9 +172,7 @@ func TestAudit(t *testing.T) {
 		{request("", "POST", "/api/tokens", `{}`), `actor=anonymous token= action=createToken object=/api/tokens result=unauthenticated index=24`},
 		{request("admin", "GET", "/api/tokens", ""), ``},
 	} {
-		f.audit.mu.Lock()
-		f.audit.buf = bytes.Buffer{}
-		f.audit.mu.Unlock()
+		f.audit.take()
 		f.do(tc.r)
 		var got struct {
 			Actor, Token, Action, Object, Result, Remote string

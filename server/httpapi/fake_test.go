@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"io"
 	"iter"
 	"log/slog"
 	"maps"
@@ -522,4 +521,11 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-var _ io.Writer = (*syncBuffer)(nil)
+// take returns what was written since the last take.
+func (b *syncBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.buf.String()
+	b.buf.Reset()
+	return s
+}

@@ -18,35 +18,58 @@ import (
 
 // streamWriter is a ResponseWriter that may be read while it is written.
 type streamWriter struct {
-	syncBuffer
 	header http.Header
-	once   sync.Once
-	code   int
-	broken error // of every write
-	flaws  int   // writes without a flush behind them
+
+	mu        sync.Mutex
+	buf       strings.Builder
+	code      int
+	broken    error // of every write
+	unflushed bool
 }
 
 func (w *streamWriter) Header() http.Header { return w.header }
+
 func (w *streamWriter) WriteHeader(code int) {
-	w.once.Do(func() { w.code = code })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.code = code
 }
 
 func (w *streamWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.broken != nil {
 		return 0, w.broken
 	}
-	w.flaws++
-	return w.syncBuffer.Write(p)
+	w.unflushed = true
+	return w.buf.Write(p)
 }
-func (w *streamWriter) Flush() { w.flaws = 0 }
 
-// take returns what was written since the last take.
-func (w *streamWriter) take() string {
+func (w *streamWriter) Flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.buf.String()
+	w.unflushed = false
+}
+
+func (w *streamWriter) breakDown() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = errors.New("broken pipe")
+}
+
+func (w *streamWriter) status() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.code
+}
+
+// take returns what was written since the last take, and whether all of it was flushed.
+func (w *streamWriter) take() (s string, flushed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s = w.buf.String()
 	w.buf.Reset()
-	return s
+	return s, !w.unflushed
 }
 
 // open starts a stream in a bubble; ended is closed when its handler has returned.
@@ -64,7 +87,7 @@ func (f *fixture) open(r *http.Request) (w *streamWriter, ended <-chan struct{})
 func expectSent(t *testing.T, w *streamWriter, want ...string) {
 	t.Helper()
 	synctest.Wait()
-	got := w.take()
+	got, flushed := w.take()
 	var left []string
 	for line := range strings.SplitSeq(got, "\n") {
 		if line != "" {
@@ -79,8 +102,11 @@ func expectSent(t *testing.T, w *streamWriter, want ...string) {
 			t.Errorf("line %d: got %q, want %q…", i, left[i], want[i])
 		}
 	}
-	if w.flaws != 0 {
+	if !flushed {
 		t.Error("not flushed")
+	}
+	if strings.Contains(got, "sha256") {
+		t.Errorf("a token's hash is told: %s", got)
 	}
 }
 
@@ -89,17 +115,14 @@ func TestEvents(t *testing.T) {
 		f := newFixture(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		w, ended := f.open(request("admin", "GET", "/api/events", "").WithContext(ctx))
-		if w.code != 200 || w.header.Get("Content-Type") != mediaSSE || w.header.Get(api.HeaderIndex) == "" {
-			t.Fatalf("got %d %v", w.code, w.header)
+		if w.status() != 200 || w.header.Get("Content-Type") != mediaSSE || w.header.Get(api.HeaderIndex) == "" {
+			t.Fatalf("got %d %v", w.status(), w.header)
 		}
 		expectSent(t, w)
 
 		f.admin(t, 201, "POST", "/api/tokens", `{"tenant":"x"}`, nil)
 		at := f.cluster.View().Index()
 		expectSent(t, w, fmt.Sprintf("id: %d", at), "event: token.updated", fmt.Sprintf(`data: {"index":%d,"type":"token.updated"`, at))
-		if tok := w.String(); strings.Contains(tok, "sha256") {
-			t.Errorf("a token's hash is told: %s", tok)
-		}
 
 		f.admin(t, 204, "DELETE", "/api/services/notes", "", nil) // events that share an index
 		at++
@@ -133,7 +156,7 @@ func TestEventsResume(t *testing.T) {
 		} {
 			ctx, cancel := context.WithCancel(t.Context())
 			w, ended := f.open(tc.r.WithContext(ctx))
-			if got := w.take(); !strings.HasPrefix(got, tc.first) || tc.first == "" && got != "" {
+			if got, _ := w.take(); !strings.HasPrefix(got, tc.first) || tc.first == "" && got != "" {
 				t.Errorf("%s: got %q, want %q…", name, got, tc.first)
 			}
 			cancel()
@@ -166,7 +189,7 @@ func TestStreamsEnd(t *testing.T) {
 				time.Sleep(time.Second)
 			},
 			"client gone": func(_ *testing.T, _ *fixture, w *streamWriter) {
-				w.broken = errors.New("broken pipe")
+				w.breakDown()
 				time.Sleep(heartbeatEvery)
 			},
 		} {
@@ -176,7 +199,7 @@ func TestStreamsEnd(t *testing.T) {
 					w, ended := f.open(request("admin", "GET", path, ""))
 					select {
 					case <-ended:
-						t.Fatalf("ended already: %d", w.code)
+						t.Fatalf("ended already: %d", w.status())
 					default:
 					}
 					end(t, f, w)
