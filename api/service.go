@@ -173,7 +173,8 @@ func (s *Service) Validate() error {
 	c.name("name", s.Name)
 	c.add(!ReservedName(s.Name), "name", s.Name, "a name that ten does not use itself in its data directory")
 	c.add(s.Command != "" && s.Args != nil, "command", s.Command, "a program and its arguments, quotes balanced")
-	c.add(!hasNUL(s.Command) && !slices.ContainsFunc(s.Args, hasNUL), "args", s.Args, "text without NUL bytes")
+	c.add(!hasNUL(s.Command), "command", s.Command, "text without NUL bytes")
+	c.add(!slices.ContainsFunc(s.Args, hasNUL), "args", s.Args, "text without NUL bytes")
 	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
 		c.add(k != "" && !strings.ContainsAny(k, "=\x00"), "env", k, "names without = or NUL")
 		c.add(!hasNUL(s.Env[k]), "env."+k, "(hidden)", "text without NUL bytes")

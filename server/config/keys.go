@@ -1,0 +1,120 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+// settingKeys are the keys of [settings]. Each is also a variable: settings.tls.domain
+// is TENEMENT_TLS_DOMAIN.
+var settingKeys = []key[Config]{
+	word("data_dir", "where ten keeps its state, and each instance its data", func(c *Config) *string { return &c.DataDir }),
+	text("bind", "address to listen on; \"\": all of them", func(c *Config) *string { return &c.Bind }),
+	count("port", "port to listen on; 0: any free one", 0, 65535, func(c *Config) *int { return &c.Port }),
+	word("domain", "the root domain: instances are {id}.{service}.{domain}", func(c *Config) *string { return &c.Domain }).
+		wants(`a host name such as "example.com"`),
+	duration("health_check_interval", "seconds between health checks, unless a service says otherwise", time.Second, time.Millisecond,
+		func(c *Config) *api.Duration { return &c.Defaults.HealthInterval }).in("health_interval"),
+	restarts("max_restarts", "that many restarts within restart_window, one more and an instance has failed",
+		func(c *Config) *int { return &c.Defaults.MaxRestarts }),
+	duration("restart_window", "seconds that max_restarts counts within", time.Second, time.Millisecond, func(c *Config) *api.Duration { return &c.Defaults.RestartWindow }),
+	duration("backoff_base_ms", "pause before the first restart, doubled for each further one", time.Millisecond, time.Millisecond,
+		func(c *Config) *api.Duration { return &c.Defaults.BackoffBase }).in("backoff_base"),
+	duration("backoff_max_ms", "the longest pause", time.Millisecond, time.Millisecond,
+		func(c *Config) *api.Duration { return &c.Defaults.BackoffMax }).in("backoff_max"),
+	count("max_concurrent_starts", "programs that start at one time; 0: by the number of cores", 0, 10_000,
+		func(c *Config) *int { return &c.MaxConcurrentStarts }),
+	duration("log_max_age", "seconds that output of instances is kept; 0: whatever age", time.Second, 0,
+		func(c *Config) *api.Duration { return &c.LogMaxAge }),
+	size("log_max_size", "room for the output of instances; 0: no bound", func(c *Config) *api.Size { return &c.LogMaxSize }),
+	truth("tls.enabled", "serve HTTPS with certificates of its own", func(c *Config) *bool { return &c.TLS.Enabled }),
+	text("tls.acme_email", "contact for the certificate authority", func(c *Config) *string { return &c.TLS.ACMEEmail }),
+	text("tls.domain", "domain of the certificates", func(c *Config) *string { return &c.TLS.Domain }),
+	truth("tls.staging", "use the certificate authority's test system", func(c *Config) *bool { return &c.TLS.Staging }),
+}
+
+// serviceKeys are the keys of [service.NAME].
+var serviceKeys = []key[api.Service]{
+	word("command", "the program, split as a shell splits words when args is absent",
+		func(s *api.Service) *string { return &s.Command }).wants("a program and its arguments, quotes balanced"),
+	list("args", "its arguments", func(s *api.Service) *[]string { return &s.Args }),
+	text("workdir", "working directory, relative to this file; the default is this file's directory",
+		func(s *api.Service) *string { return &s.Workdir }),
+	table("env", "environment; {name} {id} {data_dir} {port} {socket} are replaced",
+		func(s *api.Service) *map[string]string { return &s.Env }),
+	text("socket", "unix socket that the program listens on instead of $PORT, relative to the instance's data",
+		func(s *api.Service) *string { return &s.Socket }),
+	text("health", "HTTP path whose 200 means healthy", func(s *api.Service) *string { return &s.Health }),
+	seconds("health_interval", "seconds between health checks", time.Millisecond, func(s *api.Service) *api.Duration { return &s.HealthInterval }),
+	word("isolation", "how it is set apart", func(s *api.Service) *api.Isolation { return &s.Isolation }).
+		wants(oneOf(api.Isolations())),
+	seconds("idle_timeout", "sleep after that many seconds without a request; 0: never", 0,
+		func(s *api.Service) *api.Duration { return &s.IdleTimeout }),
+	seconds("startup_timeout", "seconds until first healthy", time.Millisecond, func(s *api.Service) *api.Duration { return &s.StartupTimeout }),
+	seconds("request_timeout", "seconds to the first byte of an answer", time.Millisecond, func(s *api.Service) *api.Duration { return &s.RequestTimeout }),
+	seconds("stop_timeout", "seconds between SIGTERM and SIGKILL", time.Millisecond, func(s *api.Service) *api.Duration { return &s.StopTimeout }),
+	word("restart", "when it is started again", func(s *api.Service) *api.RestartPolicy { return &s.Restart }).
+		wants(oneOf(api.RestartPolicies())),
+	restarts("max_restarts", "as in [settings]", func(s *api.Service) *int { return &s.MaxRestarts }),
+	seconds("restart_window", "as in [settings]", time.Millisecond, func(s *api.Service) *api.Duration { return &s.RestartWindow }),
+	duration("backoff_base_ms", "as in [settings]", time.Millisecond, time.Millisecond,
+		func(s *api.Service) *api.Duration { return &s.BackoffBase }).in("backoff_base"),
+	duration("backoff_max_ms", "as in [settings]", time.Millisecond, time.Millisecond,
+		func(s *api.Service) *api.Duration { return &s.BackoffMax }).in("backoff_max"),
+	mebibytes("memory_limit_mb", "most memory, in MiB; 0: no bound", func(s *api.Service) *api.Size { return &s.MemoryLimit }).in("memory_limit"),
+	count("cpu_shares", "share of the CPU when that is short; 0: unset", 0, 10_000, func(s *api.Service) *int { return &s.CPUShares }),
+	mebibytes("storage_quota_mb", "room for its data, in MiB; 0: no bound", func(s *api.Service) *api.Size { return &s.StorageQuota }).in("storage_quota"),
+	persist("storage_persist", "keep its data when it is stopped"),
+	text("kernel", "microVM: kernel image", func(s *api.Service) *string { return &s.Kernel }),
+	text("rootfs", "microVM: root file system image", func(s *api.Service) *string { return &s.Rootfs }),
+	mebibytes("memory_mb", "microVM: memory, in MiB", func(s *api.Service) *api.Size { return &s.Memory }).in("memory"),
+	count("vcpus", "microVM: processors", 0, 256, func(s *api.Service) *int { return &s.VCPUs }),
+	count("vsock_port", "microVM: vsock port that the program listens on", 0, 65535, func(s *api.Service) *int { return &s.VsockPort }),
+	truth("spawn_on_request", "a request for an unknown id creates that instance", func(s *api.Service) *bool { return &s.SpawnOnRequest }),
+	count("max_instances", "most instances", 1, 1_000_000, func(s *api.Service) *int { return &s.MaxInstances }),
+}
+
+// routingKeys are the keys of [routing].
+var routingKeys = []key[Routing]{
+	text("default", "service at the root domain", func(r *Routing) *string { return &r.Default }),
+	table("subdomain", "x = \"service\": at x.{domain}", func(r *Routing) *map[string]string { return &r.Subdomain }),
+	table("path", "x = \"service\": at {domain}/x/*", func(r *Routing) *map[string]string { return &r.Path }),
+}
+
+func seconds(name, doc string, least time.Duration, at func(*api.Service) *api.Duration) key[api.Service] {
+	return duration(name, doc, time.Second, least, at)
+}
+
+// restarts is a count whose 0 is meant: api has -1 for that, since there 0 is unset.
+func restarts[T any](name, doc string, at func(*T) *int) key[T] {
+	k := count(name, doc, 0, 1000, at)
+	set := k.set
+	k.set = func(t *T, v any) bool {
+		ok := set(t, v)
+		if ok && *at(t) == 0 {
+			*at(t) = -1
+		}
+		return ok
+	}
+	k.get = func(t *T) any { return max(*at(t), 0) }
+	return k
+}
+
+func persist(name, doc string) key[api.Service] {
+	return key[api.Service]{
+		name: name, field: name, doc: doc, want: "true or false",
+		set: func(s *api.Service, v any) bool { b, ok := v.(bool); s.StoragePersist = &b; return ok },
+		get: func(s *api.Service) any { return s.Persist() },
+	}
+}
+
+func oneOf[S ~string](all []S) string {
+	parts := make([]string, len(all))
+	for i, s := range all {
+		parts[i] = fmt.Sprintf("%q", string(s))
+	}
+	return "one of " + strings.Join(parts, ", ")
+}
