@@ -287,6 +287,7 @@ func (a *Agent) supervise(ref api.Ref, asg api.Assignment) *supervisor {
 	}
 	s := newSupervisor(a, ref, asg)
 	a.supervisors[ref] = s
+	a.moveGate(ref, s.m.gate(), api.Endpoint{}) // nobody may have moved it since ten was started
 	a.wg.Go(s.execute)
 	return s
 }

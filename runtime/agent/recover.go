@@ -115,6 +115,7 @@ func (s *supervisor) adopt(r *record, proc driver.Process, err error) {
 	if o == nil {
 		o = &api.Observed{}
 	}
+	s.m.Phase = asleep
 	s.sum, s.revision = r.SpecSum, r.ServiceRevision
 	s.m.Restarts, s.m.Recent = r.Restarts, r.Recent
 	s.m.Want = cmp.Or(o.Desired, api.DesiredRunning)
@@ -151,6 +152,7 @@ func (s *supervisor) adoptEnded(r *record) {
 		s.m.Phase = starting
 	}
 	s.handle(onExitUnknown, "ended while ten was not running")
+	s.agent.moveGate(s.ref, s.m.gate(), api.Endpoint{})
 }
 
 func (s *supervisor) adoptLive(r *record, o *api.Observed) {
