@@ -124,6 +124,11 @@ type flagText struct{ flag, text string }
 func Load(o Options) (*Config, error) {
 	l := newLoader(o)
 	l.readFile()
+	return l.load()
+}
+
+// load reads everything out of the parsed file, variables and flags.
+func (l *loader) load() (*Config, error) {
 	l.readSettings()
 	l.readServices()
 	l.readInstances()
@@ -176,7 +181,10 @@ func newLoader(o Options) *loader {
 	if o.Dir == "" {
 		o.Dir, _ = os.Getwd() // "" leaves paths relative, which works as well
 	}
-	l := &loader{o: o, env: make(map[string]string, len(o.Env)), from: make(map[string]origin)}
+	l := &loader{
+		o: o, dir: o.Dir, doc: emptyDocument(),
+		env: make(map[string]string, len(o.Env)), from: make(map[string]origin),
+	}
 	for _, kv := range o.Env {
 		if name, v, ok := strings.Cut(kv, "="); ok && v != "" {
 			l.env[name] = v
@@ -214,13 +222,14 @@ func (l *loader) defaultDataDir() string {
 	return rootDataDir
 }
 
-// findFile returns the file to read; "" when there is none. asked tells that it has to be there.
-func (l *loader) findFile() (name string, asked bool) {
+// findFile returns the file to read: the one that was asked for, else one that is there;
+// "" when there is none.
+func (l *loader) findFile() string {
 	if l.o.File != "" {
-		return l.abs(l.o.Dir, l.o.File), true
+		return l.abs(l.o.Dir, l.o.File)
 	}
 	if name := l.env["TENEMENT_CONFIG"]; name != "" {
-		return l.abs(l.o.Dir, name), true
+		return l.abs(l.o.Dir, name)
 	}
 	places := []string{filepath.Join(l.o.Dir, fileName)}
 	if dir := l.xdg("XDG_CONFIG_HOME", ".config"); dir != "" {
@@ -229,10 +238,10 @@ func (l *loader) findFile() (name string, asked bool) {
 	places = append(places, filepath.Join("/etc/tenement", fileName))
 	for _, name := range places {
 		if _, err := os.Stat(name); err == nil {
-			return name, false
+			return name
 		}
 	}
-	return "", false
+	return ""
 }
 
 func (l *loader) abs(dir, name string) string {
@@ -243,18 +252,21 @@ func (l *loader) abs(dir, name string) string {
 }
 
 func (l *loader) readFile() {
-	l.doc = emptyDocument()
-	l.dir = l.o.Dir
-	name, _ := l.findFile()
+	name := l.findFile()
 	if name == "" {
 		return
 	}
-	l.cfg.File, l.dir = name, filepath.Dir(name)
 	data, err := os.ReadFile(name) //nolint:gosec // the file that the operator named
 	if err != nil {
 		l.problems = append(l.problems, Problem{File: name, Got: err.Error(), Want: "a file that can be read"})
 		return
 	}
+	l.parse(name, data)
+}
+
+// parse takes in the file.
+func (l *loader) parse(name string, data []byte) {
+	l.cfg.File, l.dir = name, filepath.Dir(name)
 	doc, problem := parseDocument(data)
 	if problem != nil {
 		problem.File = name

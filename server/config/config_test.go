@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -447,5 +448,24 @@ func TestSample(t *testing.T) {
 	}
 	if c, _ = load(t, string(Sample("", ""))); len(c.Services) != 0 {
 		t.Errorf("a sample without a command declares %+v", c.Services[0])
+	}
+}
+
+// BenchmarkManyInstances loads a file that declares 100,000 instances.
+func BenchmarkManyInstances(b *testing.B) {
+	var text strings.Builder
+	text.WriteString("[service.a]\ncommand = \"app\"\nmax_instances = 1000000\n[instances]\na = [\n")
+	for i := range 100_000 {
+		fmt.Fprintf(&text, "  \"tenant-%d\",\n", i)
+	}
+	text.WriteString("]\n")
+	dir := write(b, map[string]string{"bin/app*": ""})
+	b.ReportAllocs()
+	for b.Loop() {
+		l := newLoader(options(dir))
+		l.parse(filepath.Join(dir, fileName), []byte(text.String()))
+		if c, err := l.load(); err != nil || len(c.Instances) != 100_000 {
+			b.Fatal(err)
+		}
 	}
 }
