@@ -3,7 +3,9 @@ package auth
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -169,7 +171,7 @@ func TestLockOut(t *testing.T) {
 		d.now = d.now.Add(time.Second)
 	}
 	_, err := d.Authenticate(from("192.0.2.1", "Bearer "+good))
-	if e, ok := err.(*api.Error); !ok || e.Code != api.CodeTooManyRequests || e.RetryAfter != api.Seconds(50) {
+	if e, ok := errors.AsType[*api.Error](err); !ok || e.Code != api.CodeTooManyRequests || e.RetryAfter != api.Seconds(50) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := d.Authenticate(from("192.0.2.1")); err != nil {
@@ -239,6 +241,15 @@ func TestLimiterIsBounded(t *testing.T) {
 	}
 }
 
+// closeAfter closes c when the test is over.
+func closeAfter(t *testing.T, c io.Closer) {
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // accept returns the server's end of a connection to a socket.
 func accept(t *testing.T, ln net.Listener) net.Conn {
 	t.Helper()
@@ -246,12 +257,12 @@ func accept(t *testing.T, ln net.Listener) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { client.Close() })
+	closeAfter(t, client)
 	conn, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	closeAfter(t, conn)
 	return conn
 }
 
@@ -261,7 +272,7 @@ func TestSocketPeerIsAdmin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	closeAfter(t, ln)
 	ctx := ConnContext(t.Context(), accept(t, ln))
 	for range 3 * maxFailures { // never locked out
 		p, err := d.Authenticate(from("@", "Bearer wrong").WithContext(ctx))
@@ -276,7 +287,7 @@ func TestSocketPeerIsAdmin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tcp.Close()
+	closeAfter(t, tcp)
 	for name, ctx := range map[string]context.Context{
 		"tcp":            ConnContext(t.Context(), accept(t, tcp)),
 		"other user":     context.WithValue(t.Context(), peerKey{}, peer{uid: 4711}),
@@ -301,12 +312,16 @@ func TestListen(t *testing.T) {
 		t.Error("a socket that is served was taken over")
 	}
 	ln.SetUnlinkOnClose(false)
-	ln.Close() // as after a kill -9: the socket stays, nobody answers
+	if err := ln.Close(); err != nil { // as after a kill -9: the socket stays, nobody answers
+		t.Fatal(err)
+	}
 	again, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatalf("a stale socket: %v", err)
 	}
-	again.Close()
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}

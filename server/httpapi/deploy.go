@@ -231,7 +231,7 @@ var errClosing = &api.Error{Code: api.CodeUnavailable, Message: "the server is s
 func (s *Server) untilClosing(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.closing, func() { cancel(errClosing) })()
+	defer context.AfterFunc(s.closing, func() { cancel(errClosing) })() //nolint:contextcheck // joins the two on purpose
 	err := f(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), errClosing) {
 		return errClosing

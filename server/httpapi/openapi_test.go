@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -102,7 +101,7 @@ func TestOpenAPIIsConsistent(t *testing.T) {
 	if len(ids) != len(table(false)) {
 		t.Errorf("%d operations for %d endpoints", len(ids), len(table(false)))
 	}
-	if s := fmt.Sprintf("%s", doc.Components["schemas"]["Service"]); !strings.Contains(s, `"namespace"`) {
+	if s := string(doc.Components["schemas"]["Service"]); !strings.Contains(s, `"namespace"`) {
 		t.Errorf("the schema of Service has no isolation levels: %s", s)
 	}
 }

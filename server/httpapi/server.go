@@ -200,6 +200,8 @@ func (s *Server) ServeLocal(ctx context.Context, ln net.Listener, grace time.Dur
 	if err != nil {
 		err = errors.Join(err, srv.Close())
 	}
-	<-served // http.ErrServerClosed
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
 	return err
 }

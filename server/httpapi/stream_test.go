@@ -253,7 +253,7 @@ func TestStreamOverSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer closeNow(t, resp.Body)
 	line, err := bufio.NewReader(resp.Body).ReadString('\n')
 	if err != nil || line != "id: 12\n" {
 		t.Errorf("got %q, %v", line, err)

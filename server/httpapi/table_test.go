@@ -79,7 +79,7 @@ func testRouteByRole(t *testing.T, e *endpoint, path, role, object string) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	if role == "local" {
-		ctx = localPeer(t, ctx)
+		ctx = localPeer(ctx, t)
 	}
 	if e.media == mediaSSE {
 		cancel() // ends as soon as it has begun
@@ -110,24 +110,24 @@ func testRouteByRole(t *testing.T, e *endpoint, path, role, object string) {
 func tokenID(role string) string { return strings.Split(secrets[role], "_")[1] }
 
 // localPeer returns the context of a request that came over the admin socket.
-func localPeer(t testing.TB, ctx context.Context) context.Context {
+func localPeer(ctx context.Context, t *testing.T) context.Context {
 	t.Helper()
 	dir := t.TempDir()
 	ln, err := auth.Listen(ctx, filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer closeNow(t, ln)
 	client, err := net.Dial("unix", filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer closeNow(t, client)
 	conn, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer closeNow(t, conn)
 	return auth.ConnContext(ctx, conn)
 }
 
@@ -215,7 +215,7 @@ func TestHead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp.Body.Close()
+		closeNow(t, resp.Body)
 		if resp.StatusCode != 200 {
 			t.Errorf("HEAD %s: got %d", path, resp.StatusCode)
 		}
@@ -287,7 +287,7 @@ func TestServeLocal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp.Body.Close()
+		closeNow(t, resp.Body)
 		if resp.StatusCode != 200 {
 			t.Fatalf("got %d", resp.StatusCode)
 		}
@@ -300,7 +300,7 @@ func TestServeLocal(t *testing.T) {
 			answered <- 0
 			return
 		}
-		resp.Body.Close()
+		closeNow(t, resp.Body)
 		answered <- resp.StatusCode
 	}()
 	<-waits
