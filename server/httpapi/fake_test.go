@@ -65,7 +65,9 @@ func (v *fakeView) Instance(ref api.Ref) (*api.Instance, bool) {
 
 func (v *fakeView) Instances(service string) iter.Seq[*api.Instance] {
 	return func(yield func(*api.Instance) bool) {
-		for i := range byKey(v.instances, func(a, b api.Ref) int { return cmp.Compare(a.String(), b.String()) }) {
+		for i := range byKey(v.instances, func(a, b api.Ref) int {
+			return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.ID, b.ID))
+		}) {
 			if (service == "" || i.Service == service) && !yield(i) {
 				return
 			}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/tenement-fleet/tenement/api"
 )
@@ -29,16 +30,13 @@ func (c *call) logQuery() (api.LogQuery, error) {
 	return q, nil
 }
 
-func (s *Server) listLogs(c *call) ([]api.LogEntry, error) {
+func (s *Server) listLogs(c *call) (list[api.LogEntry], error) {
 	q, err := c.logQuery()
 	if err != nil {
 		return nil, err
 	}
 	entries, err := s.cfg.Logs.Query(c.ctx, q)
-	if entries == nil {
-		entries = []api.LogEntry{} // an empty list is [], not null
-	}
-	return entries, err
+	return list[api.LogEntry](slices.Values(entries)), err
 }
 
 // streamLogs sends the entries after ?after, or from now on, each as listLogs would.

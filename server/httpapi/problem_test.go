@@ -33,6 +33,7 @@ var badInputs = []struct {
 	{name: "many wrong values", method: "PUT", path: "/api/services/x", body: `{"health":"ping","isolation":"jail","restart":"maybe","max_instances":-1}`},
 	{name: "name against the path", method: "PUT", path: "/api/services/x", body: `{"name":"y","command":"a"}`},
 	{name: "bad name in the path", method: "PUT", path: "/api/services/Not_A%20Name", body: `{"command":"a"}`},
+	{name: "name that ten uses itself", method: "PUT", path: "/api/services/api_token", body: `{"command":"a"}`},
 	{name: "declared in the file", method: "PUT", path: "/api/services/filed", body: `{"command":"a"}`},
 	{name: "delete what the file declares", method: "DELETE", path: "/api/services/filed"},
 	{name: "purge what the file declares", method: "DELETE", path: "/api/instances/filed:alice?purge"},

@@ -61,6 +61,37 @@ func (l list[T]) writeJSON(w io.Writer) error {
 	return buf.Flush()
 }
 
+// takeTimeout is how long a client may take for a part of an answer.
+const takeTimeout = 30 * time.Second
+
+// deadlineWriter gives every write a deadline, so that a client that stops reading holds
+// nothing for ever. The deadline is the connection's, so it is the real clock's; a writer
+// that has none does without.
+type deadlineWriter struct {
+	w  io.Writer
+	rc *http.ResponseController
+}
+
+func newDeadlineWriter(w *echo.Response) *deadlineWriter {
+	// Not the echo.Response: its Flush panics where there is none.
+	return &deadlineWriter{w: w, rc: http.NewResponseController(w.Writer)}
+}
+
+// Write implements io.Writer.
+func (d *deadlineWriter) Write(p []byte) (int, error) {
+	_ = d.rc.SetWriteDeadline(time.Now().Add(takeTimeout))
+	return d.w.Write(p)
+}
+
+func (d *deadlineWriter) flush() error { return d.rc.Flush() }
+
+// done lifts the deadline from a connection that works: it may serve more requests.
+func (d *deadlineWriter) done() {
+	if d.flush() == nil {
+		_ = d.rc.SetWriteDeadline(time.Time{})
+	}
+}
+
 // writeAnswer sends what a handler returned.
 func writeAnswer(w *echo.Response, status int, answer any) error {
 	switch v := answer.(type) {
@@ -70,7 +101,9 @@ func writeAnswer(w *echo.Response, status int, answer any) error {
 	case lister:
 		w.Header().Set("Content-Type", mediaJSON)
 		w.WriteHeader(http.StatusOK)
-		_ = v.writeJSON(w) // begun already: a client that left can't be told
+		dw := newDeadlineWriter(w)
+		_ = v.writeJSON(dw) // begun already: a client that left can't be told
+		dw.done()
 		return nil
 	}
 	if r := revisionOf(answer); r > 0 {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -166,42 +165,11 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. Served on the admin socket it wants an http.Server
+// whose ConnContext is [auth.ConnContext].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
 // Close ends the streams and blocking queries that are open, so that their servers can
 // shut down; their clients come back to whoever serves next. Later requests are answered
 // still, but no longer wait.
 func (s *Server) Close() { s.close() }
-
-// ServeLocal answers the API on the local admin socket, whose peers need no token, until
-// ctx ends; it then lets the requests under way finish for at most grace and returns once
-// they have. The listener is closed.
-func (s *Server) ServeLocal(ctx context.Context, ln net.Listener, grace time.Duration) error {
-	srv := &http.Server{
-		Handler:           s,
-		ConnContext:       auth.ConnContext,
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	s.Close()
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	err := srv.Shutdown(bound)
-	if err != nil {
-		err = errors.Join(err, srv.Close())
-	}
-	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
-		err = errors.Join(err, serveErr)
-	}
-	return err
-}

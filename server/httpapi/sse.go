@@ -13,14 +13,13 @@ import (
 const (
 	heartbeatEvery = 15 * time.Second
 	revokeEvery    = 500 * time.Millisecond // revoked tokens are cut off within a second
-	eventTimeout   = 30 * time.Second       // for a client to take what it is sent
 )
 
 // sse is an answer of server-sent events.
 type sse struct {
 	s         *Server
 	c         *call
-	rc        *http.ResponseController
+	out       *deadlineWriter
 	buf       bytes.Buffer
 	heartbeat *time.Ticker
 	revoked   *time.Ticker
@@ -38,7 +37,7 @@ func (s *Server) openSSE(c *call) (*sse, error) {
 	h.Set("X-Accel-Buffering", "no") // for an nginx in front
 	c.w.WriteHeader(http.StatusOK)
 	e := &sse{
-		s: s, c: c, rc: http.NewResponseController(c.w), release: release,
+		s: s, c: c, out: newDeadlineWriter(c.w), release: release,
 		heartbeat: time.NewTicker(heartbeatEvery), revoked: time.NewTicker(revokeEvery),
 	}
 	if err := e.flush(); err != nil {
@@ -52,9 +51,7 @@ func (e *sse) close() {
 	e.heartbeat.Stop()
 	e.revoked.Stop()
 	e.release()
-	if e.flush() == nil { // the connection may serve more requests
-		_ = e.rc.SetWriteDeadline(time.Time{})
-	}
+	e.out.done()
 }
 
 // send writes one event; id and name may be empty.
@@ -77,14 +74,11 @@ func (e *sse) send(id, name string, data any) error {
 }
 
 func (e *sse) write(b []byte) error {
-	// The deadline is the connection's, so it is the real clock's; a writer that has none
-	// does without.
-	_ = e.rc.SetWriteDeadline(time.Now().Add(eventTimeout))
-	_, err := e.c.w.Write(b)
+	_, err := e.out.Write(b)
 	return err
 }
 
-func (e *sse) flush() error { return e.rc.Flush() }
+func (e *sse) flush() error { return e.out.flush() }
 
 // next flushes what was sent and waits for something from ch; ok is false when ch was
 // closed. It keeps the connection alive meanwhile, and returns an error when the stream
@@ -122,8 +116,8 @@ func next[T any](e *sse, ch <-chan T) (v T, ok bool, err error) {
 func (s *Server) streamEvents(c *call) error {
 	after := c.view.Index()
 	for _, name := range []string{"index", "Last-Event-ID"} {
-		if c.args.has(name) {
-			after = c.args.uint(name)
+		if n := c.args.uint(name); n > 0 {
+			after = n
 		}
 	}
 	if c.r.Method == http.MethodHead {

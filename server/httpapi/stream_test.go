@@ -152,6 +152,7 @@ func TestEventsResume(t *testing.T) {
 			"by header":       {request("admin", "GET", "/api/events?index=1", "", "Last-Event-ID", uintText(last-1)), fmt.Sprintf("id: %d\nevent: token.updated\n", last)},
 			"too old":         {request("admin", "GET", "/api/events?index=3", ""), fmt.Sprintf("id: %d\nevent: resync\ndata: {\"index\":%d,\"type\":\"resync\"", last, last)},
 			"up to date":      {request("admin", "GET", fmt.Sprintf("/api/events?index=%d", last), ""), ""},
+			"zero":            {request("admin", "GET", "/api/events?index=0", ""), ""},
 			"from the future": {request("admin", "GET", "/api/events?index=9999", ""), ""},
 		} {
 			ctx, cancel := context.WithCancel(t.Context())

@@ -40,7 +40,7 @@ func table(metricsPublic bool) []endpoint {
 			{name: "hold", kind: kindBool, about: "keep it down: requests get 503 until somebody starts it"},
 			{name: "purge", kind: kindBool, about: "remove the instance altogether"},
 		}
-		events = []param{{name: "index", kind: kindUint, about: "events after this index; default: from now on"}, lastEvent()}
+		events = []param{{name: "index", kind: kindUint, about: "events after this index; 0, the default, is from now on"}, lastEvent()}
 		live   = []param{
 			{name: "service", kind: kindName, about: "instances of this service only"},
 			{name: "live", kind: kindBool, about: "only what has a process, or is about to"},

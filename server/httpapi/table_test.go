@@ -7,12 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/server/auth"
@@ -258,19 +256,20 @@ func TestHealthFollowsReadiness(t *testing.T) {
 	}
 }
 
-func TestServeLocal(t *testing.T) {
+// TestAdminSocket serves the API as ten does on its admin socket, and shuts down while a
+// query is blocking.
+func TestAdminSocket(t *testing.T) {
 	f := newFixture(t)
 	path := filepath.Join(t.TempDir(), "ten.sock")
 	ln, err := auth.Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
-		t.Errorf("socket: %v, %v, want mode 0600", fi, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- f.ServeLocal(ctx, ln, 10*time.Second) }()
+	srv := httptest.NewUnstartedServer(f)
+	closeNow(t, srv.Listener)
+	srv.Listener = ln
+	srv.Config.ConnContext = auth.ConnContext
+	srv.Start()
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
@@ -292,7 +291,6 @@ func TestServeLocal(t *testing.T) {
 			t.Fatalf("got %d", resp.StatusCode)
 		}
 	}
-	// A blocking query must not hold the shutdown up.
 	answered, waits := make(chan int, 1), f.cluster.nextWait()
 	go func() {
 		resp, err := client.Get("http://x/api/services?index=1000&wait=10m")
@@ -304,11 +302,9 @@ func TestServeLocal(t *testing.T) {
 		answered <- resp.StatusCode
 	}()
 	<-waits
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("serve: %v", err)
-	}
+	f.Close()
 	if got := <-answered; got != 200 {
 		t.Errorf("blocking query at shutdown: got %d, want 200", got)
 	}
+	srv.Close()
 }
