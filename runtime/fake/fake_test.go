@@ -51,7 +51,7 @@ func TestConformance(t *testing.T) {
 	m := fake.NewMachine(conformant)
 	t.Cleanup(m.Close)
 	drivertest.Run(t, drivertest.Config{
-		Open:      func(*testing.T) driver.Driver { return m.Driver(api.IsolationNamespace) },
+		Open:      func(testing.TB) driver.Driver { return m.Driver(api.IsolationNamespace) },
 		Simulated: true,
 	})
 }

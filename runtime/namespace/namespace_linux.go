@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +68,7 @@ func (d *Driver) Probe(ctx context.Context) error {
 	if d.initErr != nil {
 		return unsupported(d.initErr, "")
 	}
-	if err := launch.Try(d.flags(), d.steps("probe"), d.init); err != nil {
+	if err := launch.Try(d.flags(), d.steps(), d.init); err != nil {
 		return d.explain(err)
 	}
 	return nil
@@ -80,7 +79,7 @@ func (d *Driver) prepare(spec driver.Spec, cfg *launch.Config) error {
 		return unsupported(d.initErr, "")
 	}
 	cfg.Namespaces = d.flags()
-	cfg.Setup = d.steps(hostname(spec.Ref))
+	cfg.Setup = d.steps()
 	cfg.Init = d.init
 	cfg.InitArgs = []string{"ten: " + spec.Ref.String()}
 	cfg.InitEnv = []string{driver.EnvStart + "=" + spec.Start}
@@ -102,7 +101,7 @@ const (
 	stepProc      = "mount /proc"
 )
 
-func (d *Driver) steps(hostname string) []launch.Step {
+func (d *Driver) steps() []launch.Step {
 	var steps []launch.Step
 	if d.user {
 		uid, gid := os.Geteuid(), os.Getegid()
@@ -116,18 +115,7 @@ func (d *Driver) steps(hostname string) []launch.Step {
 	return append(steps,
 		launch.Mount(stepPropagate, "", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		launch.Mount(stepProc, "proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
-		launch.Hostname(hostname),
 	)
-}
-
-// hostname returns "service-id", cut to what DNS allows in a label.
-func hostname(ref api.Ref) string {
-	const limit = 63
-	name := ref.Service + "-" + ref.ID
-	if len(name) > limit {
-		name = strings.TrimRight(name[:limit], "-_")
-	}
-	return name
 }
 
 // hasCapability reports whether this process may use a capability.

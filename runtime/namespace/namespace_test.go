@@ -3,12 +3,12 @@
 package namespace_test
 
 import (
+	"bufio"
 	"errors"
+	"os"
 	"slices"
-	"strings"
 	"testing"
 
-	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/driver"
 	"github.com/tenement-fleet/tenement/runtime/driver/drivertest"
 	"github.com/tenement-fleet/tenement/runtime/namespace"
@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // open skips where the machine does not allow namespaces.
-func open(t *testing.T) driver.Driver {
+func open(t testing.TB) driver.Driver {
 	t.Helper()
 	d, err := namespace.New()
 	if err != nil {
@@ -45,24 +45,54 @@ func TestConformance(t *testing.T) { drivertest.Run(t, drivertest.Config{Open: o
 func TestConformanceAsOrdinaryUser(t *testing.T) { drivertest.AsOrdinaryUser(t, "TestConformance") }
 
 func TestOwnNamespaces(t *testing.T) {
-	long := strings.Repeat("x", 50)
-	for _, c := range []struct {
-		ref  api.Ref
-		host string
-	}{
-		{api.Ref{Service: "notes", ID: "alice"}, "notes-alice"},
-		{api.Ref{Service: long, ID: long}, long + "-" + long[:12]},
-		{api.Ref{Service: long, ID: "1234567890-_zz"}, long + "-1234567890"},
-	} {
-		got := drivertest.Inspect(t, open(t), func(spec *driver.Spec) { spec.Ref = c.ref })
-		if got.Host != c.host {
-			t.Errorf("host name of %s = %q, want %q", c.ref, got.Host, c.host)
+	got := drivertest.Inspect(t, open(t), nil)
+	// The init and the program.
+	if want := []string{"/proc/1", "/proc/2"}; !slices.Equal(got.Visible, want) || got.PID != 2 || got.Group != 1 {
+		t.Errorf("sees %q, is %d in group %d", got.Visible, got.PID, got.Group)
+	}
+	for name, id := range got.Namespaces {
+		ours, err := os.Readlink("/proc/self/ns/" + name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		// The init and the program.
-		if want := []string{"/proc/1", "/proc/2"}; !slices.Equal(got.Visible, want) || got.PID != 2 || got.Group != 1 {
-			t.Errorf("sees %q, is %d in group %d", got.Visible, got.PID, got.Group)
+		own := slices.Contains([]string{"pid", "pid_for_children", "mnt", "ipc", "uts"}, name) || name == "user" && os.Geteuid() != 0
+		if own == (id == ours) {
+			t.Errorf("namespace %s: %s inside, %s outside", name, id, ours)
 		}
 	}
+	// A name that nobody resolves would cost programs that look up their own a query.
+	if host, _ := os.Hostname(); got.Host != host {
+		t.Errorf("host name = %q inside, %q outside", got.Host, host)
+	}
+	if got.UID != os.Geteuid() || got.GID != os.Getegid() {
+		t.Errorf("user %d, group %d inside, %d, %d outside", got.UID, got.GID, os.Geteuid(), os.Getegid())
+	}
+}
+
+// TestInitReaps: somebody waits for the orphans of a program that does not.
+func TestInitReaps(t *testing.T) {
+	spec, err := drivertest.Spec("orphans")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	spec.Stdout, spec.Stderr = w, w
+	p, err := open(t).Start(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Errorf("program printed %q, %v", line, err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Error(err)
+	}
+	<-p.Done()
 }
 
 func TestOwnNamespacesAsOrdinaryUser(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { drivertest.Main(m, process.New) }
 
-func open(t *testing.T) driver.Driver {
+func open(t testing.TB) driver.Driver {
 	t.Helper()
 	d, err := process.New()
 	if err != nil {

@@ -34,6 +34,8 @@ import (
 //	graceful N  the same, ending with code N on SIGTERM
 //	family N    starts a stubborn child with a stubborn child of its own, prints "ready"
 //	            once they are, and ends with code N on SIGTERM
+//	orphans     makes an orphan, ends it, prints "ready" once nobody but processes 1 and
+//	            2 is left, and waits for ever
 //	report      prints a Report to stdout and "done" to stderr
 //	ten PROGRAM starts PROGRAM with the driver, its output going to fd 3, prints its
 //	            handle as JSON, and waits for ever
@@ -48,6 +50,8 @@ type Report struct {
 	OpenFiles   uint64   // soft limit
 	Visible     []string // the processes in /proc
 	Status      string   // /proc/self/status
+	Namespaces  map[string]string
+	UID, GID    int
 }
 
 // Main is the body of TestMain. It ends the process.
@@ -88,6 +92,10 @@ func run(name, arg string, open func() (driver.Driver, error)) error {
 		if err := child("stubborn"); err != nil {
 			return err
 		}
+	case "orphans":
+		if err := orphans(); err != nil {
+			return err
+		}
 	case "report":
 		return report()
 	case "ten":
@@ -124,8 +132,47 @@ func child(program string) error {
 	return err
 }
 
+// orphans makes an orphan and waits until it was reaped.
+func orphans() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self) //nolint:gosec // the test binary
+	cmd.Env = append(os.Environ(), EnvProgram+"=parent")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		return err
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = cmd.Wait() // killed
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		pids, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil || time.Now().After(deadline) {
+			return fmt.Errorf("left: %q: %w", pids, err)
+		}
+		if len(pids) == 2 {
+			return nil
+		}
+		for _, path := range pids {
+			if pid, _ := strconv.Atoi(filepath.Base(path)); pid > 2 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
 func report() error {
-	r := Report{Args: os.Args, Env: os.Environ(), PID: os.Getpid(), Descriptors: map[string]string{}}
+	r := Report{Args: os.Args, Env: os.Environ(), PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid()}
+	r.Descriptors, r.Namespaces = map[string]string{}, map[string]string{}
 	r.Dir, _ = os.Getwd()
 	r.Host, _ = os.Hostname()
 	r.Group, _ = syscall.Getpgid(0)
@@ -139,6 +186,13 @@ func report() error {
 		if err == nil && !strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/sys/fs/cgroup/") {
 			r.Descriptors[fd.Name()] = target
 		}
+	}
+	namespaces, err := os.ReadDir("/proc/self/ns")
+	if err != nil {
+		return err
+	}
+	for _, n := range namespaces {
+		r.Namespaces[n.Name()], _ = os.Readlink("/proc/self/ns/" + n.Name())
 	}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -194,7 +248,8 @@ func Spec(program string) (driver.Spec, error) {
 	return driver.Spec{
 		Ref:  api.Ref{Service: "conformance", ID: "t1"},
 		Path: self,
-		Env:  []string{EnvProgram + "=" + program},
-		Dir:  os.TempDir(),
+		// A program built with the race detector would sleep a second before it ends.
+		Env: []string{EnvProgram + "=" + program, "GORACE=atexit_sleep_ms=0"},
+		Dir: os.TempDir(),
 	}, nil
 }

@@ -27,7 +27,7 @@ const patience = 60 * time.Second
 // Config is what a suite runs against.
 type Config struct {
 	// Open makes a driver, as a new ten would.
-	Open func(t *testing.T) driver.Driver
+	Open func(t testing.TB) driver.Driver
 	// Simulated leaves out what needs real programs. The driver must then act on
 	// EnvProgram as the programs exit, wait, stubborn and graceful do.
 	Simulated bool

@@ -92,7 +92,7 @@ func Start(cfg Config) (Child, error) {
 	// that another goroutine is starting at this moment; that takes a moment only.
 	for i := 0; ; i++ {
 		child, err := p.run(cfg.Namespaces)
-		if i == 5 || !errors.Is(err, unix.ETXTBSY) {
+		if i == 7 || !errors.Is(err, unix.ETXTBSY) {
 			return child, err
 		}
 		time.Sleep(time.Millisecond << i)

@@ -74,13 +74,6 @@ func Mount(what, source, target, fstype string, flags uintptr, data string) Step
 	return s
 }
 
-// Hostname is sethostname(2).
-func Hostname(name string) Step {
-	s := Step{what: "set host name to " + name}
-	s.call(unix.SYS_SETHOSTNAME, s.text(name), uintptr(len(name)))
-	return s
-}
-
 // WriteFile writes text to a file that exists, in one write.
 func WriteFile(what, path, text string) Step {
 	s := Step{what: what}
