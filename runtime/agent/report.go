@@ -28,6 +28,7 @@ type reports struct {
 	kick   chan struct{} // capacity 1
 
 	mu      sync.Mutex
+	muted   bool // what happens now is no news: see Agent.StopAll
 	pending map[api.Ref]api.Observed
 	flying  map[api.Ref]api.Observed // of the batch under way
 }
@@ -39,12 +40,21 @@ func newReports(to Reporter, logger *slog.Logger) *reports {
 // put never blocks.
 func (r *reports) put(ref api.Ref, o api.Observed) {
 	r.mu.Lock()
-	r.pending[ref] = o
+	if !r.muted {
+		r.pending[ref] = o
+	}
 	r.mu.Unlock()
 	select {
 	case r.kick <- struct{}{}:
 	default:
 	}
+}
+
+// mute ignores every later observation.
+func (r *reports) mute() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.muted = true
 }
 
 // forget drops what is known of a removed instance.

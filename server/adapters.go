@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"iter"
+	"slices"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/runtime/driver"
+	"github.com/tenement-fleet/tenement/server/httpapi"
+)
+
+// cluster is consensus as the HTTP API wants it.
+type cluster struct {
+	*consensus.Node
+	drivers map[api.Isolation]driver.Driver
+}
+
+// View implements httpapi.Cluster.
+func (c cluster) View() httpapi.View { return c.Node.View() }
+
+// PutService implements httpapi.Cluster. An isolation level that this node can't
+// provide is refused here, before anything is stored.
+func (c cluster) PutService(ctx context.Context, s *api.Service, ifMatch *uint64) (*api.Service, error) {
+	if err := checkIsolation(ctx, c.drivers, s); err != nil {
+		return nil, err
+	}
+	return c.Node.PutService(ctx, s, ifMatch)
+}
+
+// checkIsolation says whether the node can run the service at its isolation level.
+func checkIsolation(ctx context.Context, drivers map[api.Isolation]driver.Driver, s *api.Service) error {
+	level := s.Isolation
+	if level == "" {
+		level = api.DefaultIsolation
+	}
+	if !slices.Contains(api.Isolations(), level) {
+		return nil // Validate has the words for this
+	}
+	d, ok := drivers[level]
+	if !ok {
+		return api.FieldErrors{{Field: "isolation", Got: string(level), Want: "a level that this build provides: " + provided(drivers)}}
+	}
+	if err := d.Probe(ctx); err != nil {
+		return api.FieldErrors{{
+			Field: "isolation", Got: string(level),
+			Want: `a level that works on this machine (` + err.Error() + `); isolation = "process" works everywhere and is for trusted code`,
+		}}
+	}
+	return nil
+}
+
+func provided(drivers map[api.Isolation]driver.Driver) string {
+	var text string
+	for _, level := range api.Isolations() {
+		if _, ok := drivers[level]; ok {
+			if text != "" {
+				text += ", "
+			}
+			text += string(level)
+		}
+	}
+	return text
+}
+
+// specs is the local state as the agent wants it: this node's share.
+type specs struct{ *consensus.Node }
+
+// Assignment implements agent.Specs.
+func (s specs) Assignment(ref api.Ref) (api.Assignment, bool) {
+	v := s.View()
+	in, ok := v.Instance(ref)
+	if !ok || in.Node != s.ID() {
+		return api.Assignment{}, false
+	}
+	svc, ok := v.Service(ref.Service)
+	if !ok {
+		return api.Assignment{}, false
+	}
+	return api.Assignment{Instance: in, Service: svc}, true
+}
+
+// Assigned implements agent.Specs.
+func (s specs) Assigned(yield func(api.Assignment) bool) {
+	v := s.View()
+	for svc := range v.Services() {
+		for a := range onNode(v.Instances(svc.Name), s.ID()) {
+			if !yield(api.Assignment{Instance: a, Service: svc}) {
+				return
+			}
+		}
+	}
+}
+
+func onNode(instances iter.Seq[*api.Instance], node string) iter.Seq[*api.Instance] {
+	return func(yield func(*api.Instance) bool) {
+		for in := range instances {
+			if in.Node == node && !yield(in) {
+				return
+			}
+		}
+	}
+}
+
+// creator makes the instances that requests for unknown ids ask for.
+type creator struct {
+	node *consensus.Node
+	pump *pump
+}
+
+// Create implements proxy.Creator: it returns once the new instance is placed and the
+// routing table knows it.
+func (c creator) Create(ctx context.Context, ref api.Ref) error {
+	in := &api.Instance{Service: ref.Service, ID: ref.ID, Source: api.SourceRequest}
+	if _, err := c.node.PutInstance(ctx, in, nil); err != nil {
+		return err
+	}
+	for {
+		v := c.node.View()
+		got, ok := v.Instance(ref)
+		if !ok {
+			return api.Errorf(api.CodeNotFound, "create instance %s: it was deleted at once", ref)
+		}
+		if got.Node != "" {
+			return c.pump.waitFor(ctx, v.Index())
+		}
+		select {
+		case <-v.Changed():
+		case <-ctx.Done():
+			return api.Errorf(api.CodeTimeout, "create instance %s: it is not placed yet: %w", ref, context.Cause(ctx))
+		}
+	}
+}

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/leader"
+	"github.com/tenement-fleet/tenement/proxy"
+	"github.com/tenement-fleet/tenement/proxy/route"
+	"github.com/tenement-fleet/tenement/runtime/agent"
+	"github.com/tenement-fleet/tenement/runtime/driver"
+	"github.com/tenement-fleet/tenement/runtime/health"
+	"github.com/tenement-fleet/tenement/runtime/logs"
+	"github.com/tenement-fleet/tenement/server/config"
+	"github.com/tenement-fleet/tenement/server/httpapi"
+	"github.com/tenement-fleet/tenement/server/telemetry"
+)
+
+// node is everything that needs the data directory: one process at a time has one.
+type node struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	drivers map[api.Isolation]driver.Driver
+
+	registry  *prometheus.Registry
+	lock      *os.File
+	logs      *logs.Store
+	consensus *consensus.Node
+	router    *route.Router
+	readiness *health.Readiness
+	checker   *health.Checker
+	agent     *agent.Agent
+	pump      *pump
+	api       *httpapi.Server
+	proxy     *proxy.Proxy
+
+	cancel context.CancelFunc // ends the goroutines in wg
+	wg     sync.WaitGroup
+	undo   []func() error // what close does, last first
+}
+
+// openNode takes the data directory and brings everything in it to life. When it
+// returns, every program that was running is found again and requests can be answered.
+// On an error nothing is left behind.
+func openNode(ctx context.Context, opts *Options, cfg *config.Config) (_ *node, err error) {
+	n := &node{cfg: cfg, log: opts.Logger, drivers: opts.Drivers}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	for _, step := range []func(context.Context, *Options) error{
+		n.openDir, n.openStores, n.openRouter, n.openAgent, n.openHTTP, n.settle,
+	} {
+		if err := step(ctx, opts); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *node) onClose(f func() error) { n.undo = append(n.undo, f) }
+
+func (n *node) path(parts ...string) string {
+	return filepath.Join(append([]string{n.cfg.DataDir, ".ten"}, parts...)...)
+}
+
+// openDir makes the data directory and takes its lock; a predecessor that is still
+// about to let go is waited for.
+func (n *node) openDir(ctx context.Context, opts *Options) error {
+	if err := os.MkdirAll(n.path(), 0o700); err != nil {
+		return fmt.Errorf("open data directory: %w", err)
+	}
+	lock, err := os.OpenFile(n.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open data directory: %w", err)
+	}
+	n.lock = lock
+	n.onClose(lock.Close)
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("open data directory %s: another ten serve uses it: %w", n.cfg.DataDir, err)
+	}
+	n.registry, err = telemetry.NewRegistry(telemetry.Build{Version: opts.Version})
+	return err
+}
+
+// openStores opens logs and replicated state, which know nothing of each other, at once.
+func (n *node) openStores(ctx context.Context, opts *Options) error {
+	var wg sync.WaitGroup
+	var logsErr, stateErr error
+	wg.Go(func() {
+		n.logs, logsErr = logs.Open(logs.Config{
+			Dir: n.path("logs"), MaxAge: n.cfg.LogMaxAge.Std(), MaxSize: n.cfg.LogMaxSize,
+			Logger: n.log, Now: opts.Now, Registerer: n.registry,
+		})
+	})
+	wg.Go(func() {
+		n.consensus, stateErr = consensus.Open(ctx, consensus.Config{
+			Dir: n.path(), Logger: n.log, Now: opts.Now, Registerer: n.registry,
+			Node: thisNode(ctx, n.drivers, opts.Version), Fatal: opts.Fatal,
+		})
+	})
+	wg.Wait()
+	if n.logs != nil {
+		n.onClose(func() error { return bounded(10*time.Second, n.logs.Stop) })
+	}
+	if n.consensus != nil {
+		n.onClose(n.consensus.Close)
+	}
+	return errors.Join(logsErr, stateErr)
+}
+
+// thisNode describes the machine.
+func thisNode(ctx context.Context, drivers map[api.Isolation]driver.Driver, version string) api.Node {
+	name, err := os.Hostname()
+	if err != nil || !api.ValidName(name) {
+		name = "node"
+	}
+	capacity := api.Capacity{CPUs: runtime.NumCPU()}
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err == nil {
+		capacity.Memory = api.Size(uint64(info.Totalram) * uint64(info.Unit))
+	}
+	return api.Node{Name: name, Capacity: capacity, Isolations: working(ctx, drivers), Version: version}
+}
+
+func (n *node) openRouter(_ context.Context, opts *Options) error {
+	r, err := route.New(route.Config{
+		Domain: n.cfg.Domain, Default: n.cfg.Routing.Default,
+		Subdomain: n.cfg.Routing.Subdomain, Path: n.cfg.Routing.Path, Now: opts.Now,
+	})
+	if err != nil {
+		return fmt.Errorf("open routing table: %w", err)
+	}
+	n.router = r
+	return nil
+}
+
+func (n *node) openAgent(_ context.Context, opts *Options) error {
+	n.readiness = health.NewReadiness(health.Config{Logger: n.log})
+	n.checker = health.NewChecker(health.CheckerConfig{})
+	n.onClose(n.readiness.Close)
+	a, err := agent.New(agent.Config{
+		NodeID: n.consensus.ID(), DataDir: n.cfg.DataDir,
+		RunDir: n.path("run"), SocketDir: n.path("sock"),
+		Drivers: n.drivers, Specs: specs{n.consensus}, Gate: n.router, Output: n.logs,
+		Readiness: n.readiness, Checker: n.checker, Reporter: n.consensus,
+		MaxStarts: n.cfg.MaxConcurrentStarts, Now: opts.Now, Logger: n.log, Registerer: n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.agent = a
+	n.onClose(func() error { return bounded(30*time.Second, a.Close) })
+	n.pump = newPump(n.consensus, n.router, a.Changed)
+	return nil
+}
+
+func (n *node) openHTTP(_ context.Context, opts *Options) (err error) {
+	c := cluster{Node: n.consensus, drivers: n.drivers}
+	n.api, err = httpapi.New(httpapi.Config{
+		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
+		Runtime: local{Agent: n.agent, Checker: n.checker, dataDir: n.cfg.DataDir}, Logs: n.logs,
+		Registry: n.registry, Upgrade: opts.upgrade, Logger: n.log, Now: opts.Now,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(func() error { n.api.Close(); return nil })
+	n.proxy, err = proxy.New(proxy.Config{
+		Router: n.router, Waker: n.agent, Creator: creator{node: n.consensus, pump: n.pump},
+		Local: n.api, Logger: n.log, Registerer: n.registry, Now: opts.Now,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(func() error { n.proxy.Close(); return nil })
+	return nil
+}
+
+// settle brings state, routing table and programs into agreement and starts what keeps
+// them there.
+func (n *node) settle(ctx context.Context, _ *Options) error {
+	if err := importTokens(ctx, n.consensus, n.path("pending-tokens"), n.log); err != nil {
+		return err
+	}
+	if err := n.consensus.SyncFile(ctx, n.cfg.Services, n.cfg.Instances); err != nil {
+		return fmt.Errorf("declare the file's services: %w", err)
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	n.onClose(func() error { cancel(); n.wg.Wait(); return nil })
+	n.wg.Go(func() { leader.Run(run, n.consensus, n.log) })
+	n.pump.reset()
+	if err := n.agent.Recover(ctx); err != nil {
+		return fmt.Errorf("find running programs: %w", err)
+	}
+	n.wg.Go(func() { n.pump.run(run) })
+	return nil
+}
+
+// close lets go of everything, in reverse order; programs go on running.
+func (n *node) close() error {
+	var errs []error
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		errs = append(errs, n.undo[i]())
+	}
+	n.undo = nil
+	return errors.Join(errs...)
+}
+
+// bounded calls f with a context that ends after d.
+func bounded(d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return f(ctx)
+}
