@@ -434,6 +434,9 @@ func (n *node) Open(ref api.Ref, ep api.Endpoint) {
 		n.t.Errorf("the gate of %s opens to nowhere", ref)
 	}
 	n.move(ref, gateOpen)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gate(ref).lastEnd = time.Now() // idleness begins now
 }
 
 func (n *node) TryClose(ref api.Ref, idle time.Duration) (time.Duration, bool) {

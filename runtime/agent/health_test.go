@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+func withHealth(s *api.Service) { s.Health = "/up" }
+
+// TestHealth: accepting is told from healthy; 1 or 2 failed checks degrade, the third
+// restarts.
+func TestHealth(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.put(withHealth)
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		if o := n.expect(ref1, api.StateRunning, gateOpen); !o.Healthy {
+			t.Error("not healthy after its first check, which is made at once")
+		}
+		old := n.process(ref1)
+		n.onCheck = func(*proc) error { return errNo }
+		time.Sleep(12 * time.Second)
+		if o := n.expect(ref1, api.StateDegraded, gateOpen); o.Healthy || o.Reason != "no" {
+			t.Errorf("observed %+v", o)
+		}
+		n.onCheck = nil
+		time.Sleep(12 * time.Second)
+		if o := n.expect(ref1, api.StateRunning, gateOpen); !o.Healthy || o.Reason != "" {
+			t.Errorf("observed %+v", o)
+		}
+		n.onCheck = func(*proc) error { return errNo }
+		n.onTerm = func(*proc) {}
+		time.Sleep(33 * time.Second)
+		n.expect(ref1, api.StateUnhealthy, gateDown)
+		if !old.term {
+			t.Error("not asked to end")
+		}
+		n.onCheck, n.onTerm = nil, nil
+		time.Sleep(11 * time.Second) // grace, backoff
+		if o := n.expect(ref1, api.StateRunning, gateOpen); !o.Healthy || o.Restarts != 1 || n.process(ref1) == old {
+			t.Errorf("observed %+v", o)
+		}
+	})
+}
+
+// TestWarmUp: checks that fail within startup_timeout, before the first good one, only
+// say that it is not healthy yet; it is asked again soon.
+func TestWarmUp(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.put(withHealth)
+		checks := 0
+		n.onCheck = func(*proc) error {
+			checks++
+			if checks < 5 {
+				return errNo
+			}
+			return nil
+		}
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		if o := n.expect(ref1, api.StateRunning, gateOpen); o.Healthy {
+			t.Error("healthy after a failed check")
+		}
+		time.Sleep(1700 * time.Millisecond) // 0.1 + 0.2 + 0.4 + 0.8, and a tenth
+		if o := n.expect(ref1, api.StateRunning, gateOpen); !o.Healthy {
+			t.Errorf("not healthy after %d checks", checks)
+		}
+	})
+}
+
+// TestNeverHealthy: once startup_timeout has passed, failures count.
+func TestNeverHealthy(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.put(func(s *api.Service) { s.Health, s.HealthInterval = "/up", api.Seconds(1) })
+		n.onCheck = func(*proc) error { return errNo }
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		time.Sleep(9 * time.Second)
+		n.expect(ref1, api.StateRunning, gateOpen)
+		time.Sleep(3 * time.Second)
+		n.expect(ref1, api.StateDegraded, gateOpen)
+		time.Sleep(2 * time.Second)
+		if o := n.expect(ref1, api.StateRunning, gateOpen); o.Restarts != 1 {
+			t.Errorf("observed %+v, want one restart", o)
+		}
+	})
+}
+
+// TestChecksAreNoRequests: an instance that is checked falls asleep all the same.
+func TestChecksAreNoRequests(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		checks := 0
+		n.onCheck = func(*proc) error { checks++; return nil }
+		n.put(func(s *api.Service) { s.Health, s.IdleTimeout = "/up", api.Seconds(60) })
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		time.Sleep(61 * time.Second)
+		n.expect(ref1, api.StateAsleep, gateAsleep)
+		if checks < 6 || checks > 8 {
+			t.Errorf("%d checks in a minute at 10s", checks)
+		}
+		time.Sleep(time.Minute)
+		if checks > 8 {
+			t.Error("a sleeper is checked")
+		}
+	})
+}
+
+// TestLiveSettings: what a program is not started from applies at once, without a restart.
+func TestLiveSettings(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.put(plain)
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		n.expect(ref1, api.StateRunning, gateOpen)
+		old := n.process(ref1)
+		time.Sleep(time.Hour)
+		n.put(func(s *api.Service) { s.IdleTimeout = api.Seconds(7200) })
+		synctest.Wait()
+		n.request(ref1)()
+		time.Sleep(7100 * time.Second)
+		n.expect(ref1, api.StateRunning, gateOpen)
+		n.put(func(s *api.Service) { s.IdleTimeout = 0 })
+		time.Sleep(7100 * time.Second)
+		n.expect(ref1, api.StateRunning, gateOpen)
+		if n.process(ref1) != old {
+			t.Error("restarted")
+		}
+		n.put(func(s *api.Service) { s.IdleTimeout = api.Seconds(10) })
+		n.expect(ref1, api.StateAsleep, gateAsleep)
+	})
+}

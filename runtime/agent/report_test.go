@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+)
+
+// reporterFunc is a Reporter.
+type reporterFunc func(ctx context.Context, reports []api.Report) error
+
+func (f reporterFunc) Report(ctx context.Context, reports []api.Report) error { return f(ctx, reports) }
+
+func withReports(t *testing.T, to reporterFunc, f func(r *reports)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReports(to, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go r.run(ctx)
+		f(r)
+	})
+}
+
+func observed(restarts int) api.Observed {
+	return api.Observed{State: api.StateRunning, Restarts: restarts}
+}
+
+// TestReportsCoalesce: the first goes at once, a burst in batches 50 ms apart, the latest
+// of each instance only.
+func TestReportsCoalesce(t *testing.T) {
+	type batch struct {
+		at time.Duration
+		n  int
+	}
+	var (
+		began   = time.Now()
+		batches []batch
+		last    api.Observed
+	)
+	withReports(t, func(_ context.Context, reports []api.Report) error {
+		batches = append(batches, batch{time.Since(began), len(reports)})
+		for _, r := range reports {
+			if r.Ref.ID == "zz" {
+				last = r.Observed
+			}
+		}
+		return nil
+	}, func(r *reports) {
+		began = time.Now()
+		r.put(ref1, observed(0))
+		synctest.Wait()
+		for i := range 1500 {
+			r.put(api.Ref{Service: "web", ID: fmt.Sprintf("i%04d", i)}, observed(0))
+		}
+		for i := range 100 {
+			r.put(api.Ref{Service: "web", ID: "zz"}, observed(i))
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want := []batch{{0, 1}, {50 * time.Millisecond, 1000}, {100 * time.Millisecond, 501}}
+		if fmt.Sprint(batches) != fmt.Sprint(want) {
+			t.Errorf("batches %v, want %v", batches, want)
+		}
+		if last.Restarts != 99 {
+			t.Errorf("reported %+v, want the latest", last)
+		}
+		if r.waiting() || len(r.flying) != 0 {
+			t.Error("something is held back")
+		}
+	})
+}
+
+// TestReportsRetry: nothing is lost, and what is newer replaces what was refused.
+func TestReportsRetry(t *testing.T) {
+	refuse := true
+	tries := 0
+	var got []api.Report
+	withReports(t, func(_ context.Context, reports []api.Report) error {
+		tries++
+		if refuse {
+			return errNo
+		}
+		got = append(got, reports...)
+		return nil
+	}, func(r *reports) {
+		r.put(ref1, observed(1))
+		r.put(ref2, observed(1))
+		r.put(ref3, observed(1))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if tries < 5 || tries > 12 {
+			t.Errorf("%d tries in 10s", tries)
+		}
+		r.put(ref1, observed(2))
+		r.forget(ref3)
+		if o, ok := r.latest(ref1); !ok || o.Restarts != 2 {
+			t.Errorf("latest %+v, %t", o, ok)
+		}
+		refuse = false
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if len(got) != 2 || got[0].Ref != ref1 || got[0].Observed.Restarts != 2 || got[1].Observed.Restarts != 1 {
+			t.Errorf("got %+v", got)
+		}
+		if _, ok := r.latest(ref1); ok {
+			t.Error("what was taken is still held")
+		}
+	})
+}
+
+// TestReportsFlying: what is on its way is known, and gone once it has been taken.
+func TestReportsFlying(t *testing.T) {
+	withReports(t, func(ctx context.Context, _ []api.Report) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}, func(r *reports) {
+		r.put(ref1, observed(1))
+		synctest.Wait()
+		if o, ok := r.latest(ref1); !ok || o.Restarts != 1 {
+			t.Errorf("latest %+v, %t", o, ok)
+		}
+		time.Sleep(time.Hour) // the cluster takes nothing: reports come back, over and over
+		synctest.Wait()
+		if _, ok := r.latest(ref1); !ok {
+			t.Error("a report was lost")
+		}
+	})
+}
+
+// TestReportFlush: Close hands over what is left.
+func TestReportFlush(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.put(plain)
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		n.expect(ref1, api.StateRunning, gateOpen)
+		n.crash(ref1)
+		n.expect(ref1, api.StateBackoff, gateDown)
+		n.stop()
+		n.agent = nil
+		if o := n.insts[ref1].Observed; o == nil || o.State != api.StateBackoff {
+			t.Errorf("reported %+v", o)
+		}
+	})
+}
