@@ -25,9 +25,6 @@ func (a *app) ask(ctx context.Context, f func(context.Context, *client.Client) e
 		return
 	}
 	defer c.Close()
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
 	if err := f(ctx, c); err != nil {

@@ -23,7 +23,7 @@ down or has failed is started.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeSpawn,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, "waiting until %s accepts connections", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
+			return a.each(cmd.Context(), cmd, args, "waiting until %s accepts connections", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				return c.Spawn(ctx, ref)
 			}, func(in *api.Instance) string {
 				return fmt.Sprintf("%s is %s%s", in.Ref(), in.State(), at(in))
@@ -40,7 +40,7 @@ func (a *app) restartCommand() *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeInstances(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, "restarting %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
+			return a.each(cmd.Context(), cmd, args, "restarting %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				return c.Restart(ctx, ref)
 			}, func(in *api.Instance) string {
 				return fmt.Sprintf("%s is %s again%s", in.Ref(), in.State(), at(in))
@@ -62,7 +62,7 @@ until 'ten spawn' starts it.`,
 			if hold && purge {
 				return refused(cmd, errors.New("--hold and --purge exclude each other"))
 			}
-			return a.each(cmd, args, "stopping %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
+			return a.each(cmd.Context(), cmd, args, "stopping %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				if purge {
 					return &api.Instance{Service: ref.Service, ID: ref.ID}, c.Purge(ctx, ref)
 				}
@@ -98,7 +98,7 @@ func (a *app) weightCommand() *cobra.Command {
 			if err != nil {
 				return refused(cmd, err)
 			}
-			return a.each(cmd, args[:1], "setting the weight of %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
+			return a.each(cmd.Context(), cmd, args[:1], "setting the weight of %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				return c.SetWeight(ctx, ref, weight)
 			}, func(in *api.Instance) string {
 				return fmt.Sprintf("%s has weight %d", in.Ref(), in.EffectiveWeight())
@@ -189,7 +189,7 @@ func (a *app) routeCommand() *cobra.Command {
 
 // each does one thing to every instance named, telling each result as it comes. One
 // failure does not keep it from the rest; the first decides the exit code.
-func (a *app) each(cmd *cobra.Command, args []string, what string,
+func (a *app) each(ctx context.Context, cmd *cobra.Command, args []string, what string,
 	do func(context.Context, *client.Client, api.Ref) (*api.Instance, error), tell func(*api.Instance) string,
 ) error {
 	refs := make([]api.Ref, len(args))
@@ -202,7 +202,7 @@ func (a *app) each(cmd *cobra.Command, args []string, what string,
 	var first error
 	for _, ref := range refs {
 		var in *api.Instance
-		err := a.call(cmd.Context(), fmt.Sprintf(what, ref), waitTime, func(ctx context.Context, c *client.Client) (err error) {
+		err := a.call(ctx, fmt.Sprintf(what, ref), waitTime, func(ctx context.Context, c *client.Client) (err error) {
 			in, err = do(ctx, c, ref)
 			return err
 		})
@@ -211,7 +211,7 @@ func (a *app) each(cmd *cobra.Command, args []string, what string,
 			err = a.printJSON(in)
 		case err == nil:
 			err = a.printf("%s\n", cleanText(tell(in)))
-		case signalOf(cmd.Context()) != nil:
+		case signalOf(ctx) != nil:
 			return err
 		}
 		if err == nil {

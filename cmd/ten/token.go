@@ -224,8 +224,11 @@ func (a *app) tokenCommand() *cobra.Command {
 
 func (a *app) tokenTable(tokens []*api.Token) *table {
 	t := &table{columns: []column{
-		{title: "ID"}, {title: "ROLE"}, {title: "TENANT", min: 8, optional: true},
-		{title: "CREATED", drop: 2}, {title: "EXPIRES", drop: 1, optional: true},
+		{title: "ID"},
+		{title: "ROLE"},
+		{title: "TENANT", min: 8, optional: true},
+		{title: "CREATED", drop: 2},
+		{title: "EXPIRES", drop: 1, optional: true},
 		{title: "DESCRIPTION", min: 10, drop: 3, optional: true},
 	}}
 	day := func(at time.Time) string {
