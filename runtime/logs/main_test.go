@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -217,3 +218,5 @@ func ready(t testing.TB, cmd *exec.Cmd) {
 		t.Fatalf("helper said %q, %v", line, err)
 	}
 }
+
+func goroutines() int { return runtime.NumGoroutine() }

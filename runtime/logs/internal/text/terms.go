@@ -69,6 +69,15 @@ func Terms(b []byte, yield func(term []byte)) {
 		}
 	}
 	for i := 0; i < len(b); {
+		if c := b[i]; c < utf8.RuneSelf { // as below, for almost all bytes there are
+			if asciiClass[c] == separator {
+				flush(i)
+			} else if start < 0 {
+				start = i
+			}
+			i++
+			continue
+		}
 		c, size := classAt(b, i)
 		switch c {
 		case inTerm:
