@@ -74,7 +74,7 @@ func newApp(h hooks) *app {
 
 // execute runs one command line and returns the exit code.
 func (a *app) execute(ctx context.Context, args []string) int {
-	root := newRoot(a) //nolint:contextcheck // cobra hands the context to the commands
+	root := newRoot(a)                        //nolint:contextcheck // cobra hands the context to the commands
 	root.SetArgs(append([]string{}, args...)) // cobra takes nil for the process's own
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
