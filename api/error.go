@@ -144,9 +144,11 @@ func (e FieldErrors) Unwrap() []error {
 // fieldChecks collects the errors of one Validate.
 type fieldChecks struct{ errs FieldErrors }
 
-func (c *fieldChecks) add(ok bool, field string, got any, want string) {
+// add notes an error unless ok. Got and want are turned into text only then: every write
+// is validated, and nearly all are in order.
+func (c *fieldChecks) add(ok bool, field string, got, want any) {
 	if !ok {
-		c.errs = append(c.errs, FieldError{Field: field, Got: fmt.Sprint(got), Want: want})
+		c.errs = append(c.errs, FieldError{Field: field, Got: fmt.Sprint(got), Want: fmt.Sprint(want)})
 	}
 }
 

@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // State is where an instance stands in its life, as its owning node last saw it.
 type State string
@@ -131,10 +134,10 @@ func (i *Instance) Validate() error {
 	var c fieldChecks
 	c.name("service", i.Service)
 	c.name("id", i.ID)
-	want := DesiredStates()
-	c.add(i.Desired == want[0] || i.Desired == want[1] || i.Desired == want[2], "desired", i.Desired, oneOf(want))
+	c.add(slices.Contains(DesiredStates(), i.Desired), "desired", i.Desired, oneOf[Desired](DesiredStates()))
 	w := i.EffectiveWeight()
 	c.add(0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
+	c.add(slices.Contains(Sources(), i.Source), "source", i.Source, oneOf[Source](Sources()))
 	return c.err()
 }
 

@@ -47,7 +47,7 @@ func (n *Node) Validate() error {
 	c.add(n.ID != "" && len(n.ID) <= 64, "id", n.ID, "1 to 64 characters")
 	c.name("name", n.Name)
 	all := []Eligibility{EligibilityEligible, EligibilityCordoned}
-	c.add(slices.Contains(all, n.Eligibility), "eligibility", n.Eligibility, oneOf(all))
+	c.add(slices.Contains(all, n.Eligibility), "eligibility", n.Eligibility, oneOf[Eligibility](all))
 	c.add(n.Capacity.CPUs >= 0, "capacity.cpus", n.Capacity.CPUs, "0 or more")
 	c.add(n.Capacity.Memory >= 0, "capacity.memory", n.Capacity.Memory, "0 or more")
 	return c.err()

@@ -3,7 +3,7 @@ package api
 import (
 	"fmt"
 	"maps"
-	"path"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -60,6 +60,9 @@ const (
 	SourceFile    Source = "file"    // tenement.toml; gone from the file means removed
 	SourceRequest Source = "request" // created by the first request for its host
 )
+
+// Sources lists every source.
+func Sources() []Source { return []Source{SourceAPI, SourceFile, SourceRequest} }
 
 // Defaults of a Service; see [Service.SetDefaults].
 const (
@@ -182,8 +185,9 @@ func (s *Service) Validate() error {
 	c.add(!hasNUL(s.Workdir), "workdir", s.Workdir, "a path without NUL bytes")
 	c.add(!hasNUL(s.Socket), "socket", s.Socket, "a path without NUL bytes")
 	c.add(validHealth(s.Health), "health", s.Health, "an HTTP path that starts with /")
-	c.add(slices.Contains(Isolations(), s.Isolation), "isolation", s.Isolation, oneOf(Isolations()))
-	c.add(slices.Contains(RestartPolicies(), s.Restart), "restart", s.Restart, oneOf(RestartPolicies()))
+	c.add(slices.Contains(Isolations(), s.Isolation), "isolation", s.Isolation, oneOf[Isolation](Isolations()))
+	c.add(slices.Contains(RestartPolicies(), s.Restart), "restart", s.Restart, oneOf[RestartPolicy](RestartPolicies()))
+	c.add(slices.Contains(Sources(), s.Source), "source", s.Source, oneOf[Source](Sources()))
 	s.validateTimes(&c)
 	s.validateAmounts(&c)
 	return c.err()
@@ -205,7 +209,7 @@ func (s *Service) validateTimes(c *fieldChecks) {
 		{"backoff_base", s.BackoffBase, Duration(time.Millisecond)},
 		{"backoff_max", s.BackoffMax, s.BackoffBase},
 	} {
-		c.add(f.min <= f.got && f.got <= year, f.name, f.got, "a duration from "+f.min.String()+" to "+year.String())
+		c.add(f.min <= f.got && f.got <= year, f.name, f.got, durationRange{f.min, year})
 	}
 }
 
@@ -268,13 +272,21 @@ func validHealth(p string) bool {
 	if p == "" {
 		return true
 	}
-	if p[0] != '/' || path.Clean(p) == "" {
-		return false
-	}
-	return !strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	_, err := url.ParseRequestURI(p)
+	return err == nil && p[0] == '/' && !strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r == 0x7f })
 }
 
-func oneOf[T ~string](all []T) string {
+// durationRange reads "a duration from MIN to MAX".
+type durationRange struct{ min, max Duration }
+
+func (r durationRange) String() string {
+	return "a duration from " + r.min.String() + " to " + r.max.String()
+}
+
+// oneOf reads `one of "a", "b"`.
+type oneOf[T ~string] []T
+
+func (all oneOf[T]) String() string {
 	parts := make([]string, len(all))
 	for i, v := range all {
 		parts[i] = fmt.Sprintf("%q", string(v))

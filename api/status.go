@@ -12,6 +12,7 @@ type RouteResult struct {
 type Telemetry struct {
 	Node       string        `json:"node"` // its id
 	Version    string        `json:"version,omitempty"`
+	PID        int           `json:"pid"` // of the serving ten
 	StartedAt  time.Time     `json:"started_at"`
 	Index      uint64        `json:"index"`
 	Services   int           `json:"services"`

@@ -46,7 +46,7 @@ func (t *Token) Validate() error {
 	var c fieldChecks
 	c.add(validHex(t.ID, 12), "id", t.ID, "12 hex digits")
 	all := []Role{RoleAdmin, RoleTenant}
-	c.add(slices.Contains(all, t.Role), "role", t.Role, oneOf(all))
+	c.add(slices.Contains(all, t.Role), "role", t.Role, oneOf[Role](all))
 	if t.Role == RoleTenant {
 		c.name("tenant", t.Tenant)
 	} else {

@@ -10,7 +10,7 @@ import (
 )
 
 // Duration is a length of time whose text form is canonical: the largest units that
-// divide it, zero parts left out ("5m", "1h30m", "250ms", "0s"). Input may also be a
+// divide it, zero parts left out ("5m", "1h30s", "250ms", "0s"). Input may also be a
 // bare number of seconds, as tenement.toml has always allowed.
 type Duration time.Duration
 
@@ -26,10 +26,7 @@ func (d Duration) String() string {
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return strings.Replace(s, "h0m", "h", 1)
 }
 
 // ParseDuration reads Go's duration syntax or a bare number of seconds ("300", "0.5").
@@ -58,8 +55,12 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON accepts the text form as a string, or a number of seconds.
+// UnmarshalJSON accepts the text form as a string, or a number of seconds; null changes
+// nothing.
 func (d *Duration) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	s, err := scalar(b)
 	if err != nil {
 		return &FieldError{Field: "duration", Got: string(b), Want: `a string such as "5m", or a number of seconds`}
@@ -139,8 +140,12 @@ func (n *Size) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON accepts the text form as a string, or a number of bytes.
+// UnmarshalJSON accepts the text form as a string, or a number of bytes; null changes
+// nothing.
 func (n *Size) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	s, err := scalar(b)
 	if err != nil {
 		return &FieldError{Field: "size", Got: string(b), Want: `a string such as "512MiB", or a number of bytes`}
@@ -150,6 +155,9 @@ func (n *Size) UnmarshalJSON(b []byte) error {
 
 // scalar returns the text of a JSON string or number.
 func scalar(b []byte) (string, error) {
+	if s, ok := plainString(b); ok {
+		return s, nil
+	}
 	var v any
 	if err := json.Unmarshal(b, &v); err != nil {
 		return "", fmt.Errorf("parse scalar: %w", err)
@@ -162,4 +170,19 @@ func scalar(b []byte) (string, error) {
 	default:
 		return "", fmt.Errorf("parse scalar: got %T", v)
 	}
+}
+
+// plainString returns the text of a JSON string of printable ASCII without escapes, as
+// every canonical form is; the state machine reads eight of them with each service.
+func plainString(b []byte) (string, bool) {
+	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
+		return "", false
+	}
+	b = b[1 : len(b)-1]
+	for _, c := range b {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return "", false
+		}
+	}
+	return string(b), true
 }

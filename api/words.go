@@ -10,44 +10,47 @@ import (
 var ErrUnbalanced = errors.New("split words: quote or backslash left open")
 
 // SplitWords splits s as a POSIX shell splits words: blanks separate, single quotes
-// take everything literally, double quotes allow \" \\ \$ and \`, and a backslash
-// outside quotes takes the next character literally. Nothing is expanded.
+// take everything literally, double quotes allow \" \\ \$ and \`, a backslash outside
+// quotes takes the next character literally, and one before a newline joins the lines.
+// Nothing is expanded, and nothing but quotes and backslashes is special.
 func SplitWords(s string) ([]string, error) {
 	var (
 		words  []string
 		word   strings.Builder
 		inWord bool
-		quote  rune
+		quote  byte
 		escape bool
 	)
-	for _, r := range s {
-		switch {
+	for i := range len(s) {
+		switch c := s[i]; {
 		case escape:
-			if quote == '"' && !strings.ContainsRune("\"\\$`\n", r) {
+			escape = false
+			if c == '\n' {
+				continue
+			}
+			if quote == '"' && strings.IndexByte("\"\\$`", c) < 0 {
 				word.WriteByte('\\')
 			}
-			if r != '\n' {
-				word.WriteRune(r)
-			}
-			escape = false
-		case r == '\\' && quote != '\'':
-			escape, inWord = true, true
+			word.WriteByte(c)
+			inWord = true
+		case c == '\\' && quote != '\'':
+			escape = true
 		case quote != 0:
-			if r == quote {
+			if c == quote {
 				quote = 0
 			} else {
-				word.WriteRune(r)
+				word.WriteByte(c)
 			}
-		case r == '\'' || r == '"':
-			quote, inWord = r, true
-		case strings.ContainsRune(" \t\r\n", r):
+		case c == '\'' || c == '"':
+			quote, inWord = c, true
+		case strings.IndexByte(" \t\r\n", c) >= 0:
 			if inWord {
 				words = append(words, word.String())
 				word.Reset()
 				inWord = false
 			}
 		default:
-			word.WriteRune(r)
+			word.WriteByte(c)
 			inWord = true
 		}
 	}

@@ -197,4 +197,3 @@ func goBuild(t *testing.T, pkg string) string {
 	}
 	return bin
 }
-

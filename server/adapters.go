@@ -7,6 +7,7 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/runtime/agent"
 	"github.com/tenement-fleet/tenement/runtime/driver"
 	"github.com/tenement-fleet/tenement/server/httpapi"
 )
@@ -103,32 +104,51 @@ func onNode(instances iter.Seq[*api.Instance], node string) iter.Seq[*api.Instan
 	}
 }
 
-// creator makes the instances that requests for unknown ids ask for.
-type creator struct {
-	node *consensus.Node
-	pump *pump
+// requests is what the proxy asks for on behalf of a request.
+type requests struct {
+	node  *consensus.Node
+	pump  *pump
+	agent *agent.Agent
 }
 
 // Create implements proxy.Creator: it returns once the new instance is placed and the
 // routing table knows it.
-func (c creator) Create(ctx context.Context, ref api.Ref) error {
+func (r requests) Create(ctx context.Context, ref api.Ref) error {
 	in := &api.Instance{Service: ref.Service, ID: ref.ID, Source: api.SourceRequest}
-	if _, err := c.node.PutInstance(ctx, in, nil); err != nil {
+	if _, err := r.node.PutInstance(ctx, in, nil); err != nil {
 		return err
 	}
+	index, err := r.placed(ctx, ref)
+	if err != nil {
+		return err
+	}
+	return r.pump.waitFor(ctx, index)
+}
+
+// Wake implements proxy.Waker. An instance that was declared a moment ago is waited for
+// until the leader has placed it.
+func (r requests) Wake(ctx context.Context, ref api.Ref) error {
+	if _, err := r.placed(ctx, ref); err != nil {
+		return err
+	}
+	return r.agent.Wake(ctx, ref)
+}
+
+// placed waits until the instance has a node and returns an index at which it has.
+func (r requests) placed(ctx context.Context, ref api.Ref) (uint64, error) {
 	for {
-		v := c.node.View()
-		got, ok := v.Instance(ref)
+		v := r.node.View()
+		in, ok := v.Instance(ref)
 		if !ok {
-			return api.Errorf(api.CodeNotFound, "create instance %s: it was deleted at once", ref)
+			return 0, api.Errorf(api.CodeNotFound, "wait for instance %s: there is none", ref)
 		}
-		if got.Node != "" {
-			return c.pump.waitFor(ctx, v.Index())
+		if in.Node != "" {
+			return v.Index(), nil
 		}
 		select {
 		case <-v.Changed():
 		case <-ctx.Done():
-			return api.Errorf(api.CodeTimeout, "create instance %s: it is not placed yet: %w", ref, context.Cause(ctx))
+			return 0, api.Errorf(api.CodeTimeout, "wait for instance %s: it is not placed yet: %w", ref, context.Cause(ctx))
 		}
 	}
 }

@@ -7,23 +7,22 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/agent"
-	"github.com/tenement-fleet/tenement/runtime/health"
 )
 
 // local is this node's instances as the HTTP API wants them.
 type local struct {
 	*agent.Agent
-	*health.Checker
 	dataDir string
 }
 
 // StorageUsage implements httpapi.Runtime by walking the instance's data directory,
 // inside which it stays whatever links the program has made.
 func (l local) StorageUsage(ctx context.Context, ref api.Ref) (api.Storage, error) {
-	var s api.Storage
+	s := api.Storage{Path: filepath.Join(l.dataDir, ref.Service, ref.ID)}
 	root, err := os.OpenRoot(l.dataDir)
 	if err != nil {
 		return s, fmt.Errorf("measure storage of %s: %w", ref, err)

@@ -40,7 +40,6 @@ type node struct {
 	consensus *consensus.Node
 	router    *route.Router
 	readiness *health.Readiness
-	checker   *health.Checker
 	agent     *agent.Agent
 	pump      *pump
 	api       *httpapi.Server
@@ -150,13 +149,12 @@ func (n *node) openRouter(_ context.Context, opts *Options) error {
 
 func (n *node) openAgent(_ context.Context, opts *Options) error {
 	n.readiness = health.NewReadiness(health.Config{Logger: n.log})
-	n.checker = health.NewChecker(health.CheckerConfig{})
 	n.onClose(n.readiness.Close)
 	a, err := agent.New(agent.Config{
 		NodeID: n.consensus.ID(), DataDir: n.cfg.DataDir,
 		RunDir: n.path("run"), SocketDir: n.path("sock"),
 		Drivers: n.drivers, Specs: specs{n.consensus}, Gate: n.router, Output: n.logs,
-		Readiness: n.readiness, Checker: n.checker, Reporter: n.consensus,
+		Readiness: n.readiness, Checker: health.NewChecker(health.CheckerConfig{}), Reporter: n.consensus,
 		MaxStarts: n.cfg.MaxConcurrentStarts, Now: opts.Now, Logger: n.log, Registerer: n.registry,
 	})
 	if err != nil {
@@ -172,15 +170,16 @@ func (n *node) openHTTP(_ context.Context, opts *Options) (err error) {
 	c := cluster{Node: n.consensus, drivers: n.drivers}
 	n.api, err = httpapi.New(httpapi.Config{
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
-		Runtime: local{Agent: n.agent, Checker: n.checker, dataDir: n.cfg.DataDir}, Logs: n.logs,
+		Runtime: local{Agent: n.agent, dataDir: n.cfg.DataDir}, Logs: n.logs,
 		Registry: n.registry, Upgrade: opts.upgrade, Logger: n.log, Now: opts.Now,
 	})
 	if err != nil {
 		return err
 	}
 	n.onClose(func() error { n.api.Close(); return nil })
+	ask := requests{node: n.consensus, pump: n.pump, agent: n.agent}
 	n.proxy, err = proxy.New(proxy.Config{
-		Router: n.router, Waker: n.agent, Creator: creator{node: n.consensus, pump: n.pump},
+		Router: n.router, Waker: ask, Creator: ask,
 		Local: n.api, Logger: n.log, Registerer: n.registry, Now: opts.Now,
 	})
 	if err != nil {

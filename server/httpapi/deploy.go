@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ const (
 	waitMargin = 5 * time.Second
 	// failureLines is how much of what a failed program printed its error quotes.
 	failureLines = 10
+	// logLag is how long what a program printed may take to show in its log.
+	logLag = 300 * time.Millisecond
 )
 
 // spawn creates an instance or sets it to running, and waits until it accepts connections.
@@ -263,22 +266,37 @@ func (s *Server) explain(c *call, ref api.Ref, err error) error {
 	} else {
 		fmt.Fprintf(&text, "%s failed: %s", ref, err)
 	}
-	entries, logErr := s.cfg.Logs.Query(c.ctx, api.LogQuery{Service: ref.Service, Instance: ref.ID, Limit: failureLines})
-	if logErr != nil {
-		s.cfg.Logger.WarnContext(c.ctx, "query log of failed instance", "instance", ref, "error", logErr)
-	}
-	said := false
-	for _, e := range entries {
-		if e.Time.Before(c.begun) {
-			continue
-		}
-		if !said {
+	for i, e := range s.lastLines(c, ref) {
+		if i == 0 {
 			text.WriteString("\nit printed last:")
-			said = true
 		}
 		text.WriteString("\n  " + printable(clipTo(e.Message, 500)))
 	}
 	return &api.Error{Code: code, Message: text.String()}
+}
+
+// lastLines returns what an instance has printed last since the request began. What a
+// program prints just before it ends shows in the log a moment later, which is waited for.
+func (s *Server) lastLines(c *call, ref api.Ref) []api.LogEntry {
+	q := api.LogQuery{Service: ref.Service, Instance: ref.ID, Limit: failureLines}
+	entries := s.linesSince(c, q)
+	if len(entries) > 0 {
+		return entries
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, logLag)
+	defer cancel()
+	for range s.cfg.Logs.Follow(ctx, q) {
+		break
+	}
+	return s.linesSince(c, q)
+}
+
+func (s *Server) linesSince(c *call, q api.LogQuery) []api.LogEntry {
+	entries, err := s.cfg.Logs.Query(c.ctx, q)
+	if err != nil {
+		s.cfg.Logger.WarnContext(c.ctx, "query log of failed instance", "service", q.Service, "id", q.Instance, "error", err)
+	}
+	return slices.DeleteFunc(entries, func(e api.LogEntry) bool { return e.Time.Before(c.begun) })
 }
 
 // printable escapes the control and format characters of what a program printed: it goes to

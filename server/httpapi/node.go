@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -48,7 +49,7 @@ func (s *Server) upgrade(c *call, req *api.UpgradeRequest) (api.UpgradeResult, e
 
 func (s *Server) telemetry(c *call) (*api.Telemetry, error) {
 	t := &api.Telemetry{
-		Node: s.cfg.NodeID, Version: s.cfg.Version, StartedAt: s.started, Index: c.view.Index(),
+		Node: s.cfg.NodeID, Version: s.cfg.Version, PID: os.Getpid(), StartedAt: s.started, Index: c.view.Index(),
 		ByState: map[api.State]int{}, Goroutines: runtime.NumGoroutine(), Metrics: map[string]float64{},
 	}
 	for range c.view.Services() {

@@ -5,13 +5,10 @@ package telemetry
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-
-	"github.com/tenement-fleet/tenement/api"
 )
 
 // Build says what program is running.
@@ -36,35 +33,4 @@ func NewRegistry(b Build) (*prometheus.Registry, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	return reg, nil
-}
-
-// Instances returns a collector of tenement_instances, the instances by service and
-// state, which asks for the list at each scrape.
-func Instances(list func() iter.Seq[*api.Instance]) prometheus.Collector {
-	return instances{list: list, desc: prometheus.NewDesc(
-		"tenement_instances", "Instances by service and state.", []string{"service", "state"}, nil)}
-}
-
-// instances counts the instances at each scrape, so that nothing has to be kept in step.
-type instances struct {
-	list func() iter.Seq[*api.Instance]
-	desc *prometheus.Desc
-}
-
-// Describe implements prometheus.Collector.
-func (c instances) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
-
-// Collect implements prometheus.Collector.
-func (c instances) Collect(ch chan<- prometheus.Metric) {
-	type key struct {
-		service string
-		state   api.State
-	}
-	counts := map[key]int{}
-	for i := range c.list() {
-		counts[key{i.Service, i.State()}]++
-	}
-	for k, n := range counts {
-		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), k.service, string(k.state))
-	}
 }
