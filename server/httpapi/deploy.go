@@ -266,7 +266,7 @@ func (s *Server) explain(c *call, ref api.Ref, err error) error {
 	} else {
 		fmt.Fprintf(&text, "%s failed: %s", ref, err)
 	}
-	for i, e := range s.lastLines(c, ref) {
+	for i, e := range s.lastLines(c, ref, !timedOut) {
 		if i == 0 {
 			text.WriteString("\nit printed last:")
 		}
@@ -276,11 +276,12 @@ func (s *Server) explain(c *call, ref api.Ref, err error) error {
 }
 
 // lastLines returns what an instance has printed last since the request began. What a
-// program prints just before it ends shows in the log a moment later, which is waited for.
-func (s *Server) lastLines(c *call, ref api.Ref) []api.LogEntry {
+// program prints just before it ends shows in the log a moment later: with ended, that
+// moment is waited for.
+func (s *Server) lastLines(c *call, ref api.Ref, ended bool) []api.LogEntry {
 	q := api.LogQuery{Service: ref.Service, Instance: ref.ID, Limit: failureLines}
 	entries := s.linesSince(c, q)
-	if len(entries) > 0 {
+	if len(entries) > 0 || !ended {
 		return entries
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, logLag)
