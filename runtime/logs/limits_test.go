@@ -167,7 +167,9 @@ func TestFollowEnds(t *testing.T) {
 	if err := <-done; api.CodeOf(err) != api.CodeUnavailable {
 		t.Errorf("Follow ended with %v", err)
 	}
-	<-done
+	if err, more := <-done; more {
+		t.Errorf("Follow went on with %v", err)
+	}
 }
 
 func TestRetentionBySize(t *testing.T) {

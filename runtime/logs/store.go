@@ -78,8 +78,7 @@ func Open(cfg Config) (*Store, error) {
 		idle: map[string]struct{}{}, wake: make(chan struct{}, 1), stop: make(chan struct{}), indexed: make(chan struct{}),
 	}
 	if err := s.open(); err != nil {
-		s.close()
-		return nil, fmt.Errorf("open log store: %w", err)
+		return nil, fmt.Errorf("open log store: %w", errors.Join(err, s.close()))
 	}
 	go func() {
 		defer close(s.indexed)
@@ -123,12 +122,12 @@ func (s *Store) open() (err error) {
 // lockDir makes sure that no other process uses the store. A killed ten's lock is gone
 // with it; one that is being replaced gets a moment to stop.
 func lockDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // in the configured directory
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return f, nil
 		}

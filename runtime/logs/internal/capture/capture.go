@@ -104,7 +104,7 @@ func New(cfg Config) (*Pump, error) {
 		node: newBucket(cfg.Limits.NodeRate, cfg.Limits.NodeBurst),
 	}
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(r.Fd()), &ev); err != nil { //nolint:gosec // a descriptor
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(r.Fd()), &ev); err != nil {
 		_ = errors.Join(r.Close(), w.Close(), unix.Close(epoll))
 		return nil, fmt.Errorf("watch pipe: %w", err)
 	}
@@ -126,7 +126,7 @@ func (p *Pump) Add(path string, stream *spool.Stream, budget *Budget) (*Input, e
 	}
 	in := &Input{stream: stream, budget: budget, fd: fd, express: newBucket(expressRate, expressBurst)}
 	p.mu.Lock()
-	p.inputs[int32(fd)] = in //nolint:gosec // a descriptor
+	p.inputs[int32(fd)] = in
 	p.mu.Unlock()
 	if err := p.arm(fd, unix.EPOLL_CTL_ADD); err != nil {
 		p.forget(in)
@@ -137,14 +137,14 @@ func (p *Pump) Add(path string, stream *spool.Stream, budget *Budget) (*Input, e
 
 // arm asks for one event once the pipe has data.
 func (p *Pump) arm(fd, op int) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)} //nolint:gosec // a descriptor
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)}
 	return unix.EpollCtl(p.epoll, op, fd, &ev)
 }
 
 // forget closes the input's pipe. The caller holds in.mu or is the only one to know in.
 func (p *Pump) forget(in *Input) {
 	p.mu.Lock()
-	delete(p.inputs, int32(in.fd)) //nolint:gosec // a descriptor
+	delete(p.inputs, int32(in.fd))
 	p.mu.Unlock()
 	_ = unix.Close(in.fd)
 	in.fd = -1

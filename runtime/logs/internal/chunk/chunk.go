@@ -81,11 +81,11 @@ func (b *Builder) endGroup() {
 		return
 	}
 	name := b.src.Ref.String()
-	b.body = binary.AppendUvarint(b.body, uint64(b.count)) //nolint:gosec // a count
+	b.body = binary.AppendUvarint(b.body, uint64(b.count))
 	b.body = append(b.body, levelByte(b.src.Level))
 	b.body = binary.AppendUvarint(b.body, uint64(len(name)))
 	b.body = append(b.body, name...)
-	b.body = binary.LittleEndian.AppendUint64(b.body, uint64(b.at)) //nolint:gosec // read back as int64
+	b.body = binary.LittleEndian.AppendUint64(b.body, uint64(b.at))
 	b.body = binary.AppendUvarint(b.body, uint64(len(b.group)))
 	b.body = append(b.body, b.group...)
 	b.group, b.count = b.group[:0], 0

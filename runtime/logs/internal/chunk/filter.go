@@ -50,7 +50,7 @@ func (f *Filter) Entries(dst []api.LogEntry, first uint64, body []byte) ([]api.L
 			return dst, err
 		}
 		body = rest
-		end := seq + uint64(g.lines) //nolint:gosec // readGroup returns no negative count
+		end := seq + uint64(g.lines)
 		if !f.wants(&g) || end <= f.After+1 {
 			seq = end
 			continue
@@ -97,7 +97,7 @@ func readGroup(b []byte) (g group, rest []byte, err error) {
 	if !ok || len(b) == 0 || lines > uint64(len(b)) { // every line takes a byte at least
 		return g, nil, ErrCorrupt
 	}
-	g.lines = int(lines) //nolint:gosec // bounded above
+	g.lines = int(lines)
 	g.level = api.Stdout
 	if b[0] == levelByte(api.Stderr) {
 		g.level = api.Stderr
@@ -106,7 +106,7 @@ func readGroup(b []byte) (g group, rest []byte, err error) {
 	if !ok || len(b) < 8 {
 		return g, nil, ErrCorrupt
 	}
-	g.at = int64(binary.LittleEndian.Uint64(b)) //nolint:gosec // written from an int64
+	g.at = int64(binary.LittleEndian.Uint64(b))
 	if g.rest, rest, ok = sized(b[8:]); !ok {
 		return g, nil, ErrCorrupt
 	}
@@ -124,7 +124,7 @@ func (g *group) next() (line []byte, partial bool, err error) {
 	if !ok || head>>1 > uint64(len(b)) {
 		return nil, false, ErrCorrupt
 	}
-	n := int(head >> 1) //nolint:gosec // bounded above
+	n := int(head >> 1)
 	g.rest = b[n:]
 	return b[:n], head&1 != 0, nil
 }

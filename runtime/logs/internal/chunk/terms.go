@@ -28,7 +28,7 @@ func (s *termSet) add(term []byte) {
 	if slot.gen == s.gen {
 		return
 	}
-	*slot = termSlot{s.gen, uint32(len(s.text)), uint32(len(term))} //nolint:gosec // a chunk is far below 4 GiB
+	*slot = termSlot{s.gen, uint32(len(s.text)), uint32(len(term))}
 	s.text = append(append(s.text, term...), ' ')
 	s.used++
 }

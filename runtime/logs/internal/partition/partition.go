@@ -181,7 +181,7 @@ func (d *DB) Next(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read last log chunk: %w", err)
 	}
-	return uint64(first) + uint64(n), nil //nolint:gosec // neither is negative
+	return uint64(first) + uint64(n), nil
 }
 
 // Append stores chunks and the offsets that the spool streams have been read to, and
@@ -205,10 +205,10 @@ func (d *DB) append(ctx context.Context, tx *sql.Tx, chunks []chunk.Chunk, offse
 	insertChunk, insertTerms, setOffset := tx.StmtContext(ctx, d.chunk), tx.StmtContext(ctx, d.terms), tx.StmtContext(ctx, d.spool)
 	for i := range chunks {
 		c := &chunks[i]
-		if _, err := insertChunk.ExecContext(ctx, int64(c.First), c.Body); err != nil { //nolint:gosec // below 2^53
+		if _, err := insertChunk.ExecContext(ctx, int64(c.First), c.Body); err != nil {
 			return err
 		}
-		if _, err := insertTerms.ExecContext(ctx, int64(c.First), string(c.Terms)); err != nil { //nolint:gosec // below 2^53
+		if _, err := insertTerms.ExecContext(ctx, int64(c.First), string(c.Terms)); err != nil {
 			return err
 		}
 	}
@@ -239,7 +239,7 @@ func (d *DB) Seal(ctx context.Context) error {
 // numbered above after, oldest or newest first, until yield returns false.
 func (d *DB) Search(ctx context.Context, terms []string, after uint64, newestFirst bool, yield func(first uint64, body []byte) bool) error {
 	// The chunk that holds entry after+1 begins at most a chunk's length before it.
-	from := max(int64(after)-chunk.MaxLines, 0) //nolint:gosec // below 2^53
+	from := max(int64(after)-chunk.MaxLines, 0)
 	query, args := "SELECT first, body FROM chunk WHERE first > ? ORDER BY first", []any{from}
 	if len(terms) > 0 {
 		query = "SELECT first, body FROM terms CROSS JOIN chunk ON first = terms.rowid WHERE terms MATCH ? AND terms.rowid > ? ORDER BY terms.rowid"
@@ -259,7 +259,7 @@ func (d *DB) Search(ctx context.Context, terms []string, after uint64, newestFir
 		if err := rows.Scan(&first, &body); err != nil {
 			return fmt.Errorf("search logs: %w", err)
 		}
-		if !yield(uint64(first), body) { //nolint:gosec // never negative
+		if !yield(uint64(first), body) {
 			return nil
 		}
 	}

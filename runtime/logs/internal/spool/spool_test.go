@@ -18,7 +18,8 @@ var src = source.Source{Ref: api.Ref{Service: "web", ID: "a"}, Level: api.Stdout
 func pipe(t interface {
 	Cleanup(func())
 	Fatal(...any)
-}) (r, w int) {
+},
+) (r, w int) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
