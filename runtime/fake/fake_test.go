@@ -82,7 +82,7 @@ func TestListen(t *testing.T) {
 	if got := taken.Exit(); got.Code != 1 || got.Success() {
 		t.Errorf("a program whose port is taken: %+v", got)
 	}
-	l.Close()
+	_ = l.Close()
 
 	for network, address := range map[string]string{"tcp": "127.0.0.1:" + port, "unix": socket} {
 		m := fake.NewMachine(func(driver.Spec) fake.Behaviour { return fake.Behaviour{Listen: network} })
@@ -93,7 +93,7 @@ func TestListen(t *testing.T) {
 		m.Close()
 		<-p.Done()
 		if c, err := net.Dial(network, address); err == nil {
-			c.Close()
+			_ = c.Close()
 			t.Errorf("%s still accepts connections", network)
 		}
 	}
@@ -118,7 +118,7 @@ func get(t *testing.T, network, address string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func TestRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	p.Release()
 	h, err := next.FindStart(t.Context(), "s1")
 	if err != nil || h != m.Running(ref)[0] {

@@ -79,13 +79,13 @@ func TestInitReaps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	spec.Stdout, spec.Stderr = w, w
 	p, err := open(t).Start(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	if line, err := bufio.NewReader(r).ReadString('\n'); err != nil || line != "ready\n" {
 		t.Errorf("program printed %q, %v", line, err)
 	}

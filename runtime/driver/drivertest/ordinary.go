@@ -24,7 +24,7 @@ func AsOrdinaryUser(t *testing.T, test string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	binary, tmp := filepath.Join(dir, "test"), filepath.Join(dir, "tmp")
 	copyProgram(t, binary)
 	for path, mode := range map[string]os.FileMode{dir: 0o755, tmp: 0o777} {
@@ -53,7 +53,7 @@ func copyProgram(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer self.Close()
+	defer func() { _ = self.Close() }()
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755) //nolint:gosec // to be executed by another user
 	if err != nil {
 		t.Fatal(err)

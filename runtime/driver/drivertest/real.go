@@ -39,8 +39,8 @@ func Inspect(t *testing.T, d driver.Driver, change func(*driver.Spec)) Report {
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}
-	w.Close()
-	werr.Close()
+	_ = w.Close()
+	_ = werr.Close()
 	defer finish(t, p)
 	var report Report
 	if err := json.NewDecoder(r).Decode(&report); err != nil {
@@ -59,7 +59,7 @@ func (s suite) report(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(leak)
+	defer func() { _ = unix.Close(leak) }()
 	dir := t.TempDir()
 	env := []string{EnvProgram + "=report", "A=1", "EMPTY=", "Ü=\xff=\n"}
 	var start string
@@ -241,7 +241,7 @@ func awaitZombie(ctx context.Context, t *testing.T, pid int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	deadline, _ := ctx.Deadline()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {

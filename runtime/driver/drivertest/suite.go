@@ -108,7 +108,7 @@ func (s suite) startSpec(t *testing.T, d driver.Driver, spec driver.Spec) *start
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}
-	w.Close()
+	_ = w.Close()
 	st := &started{Process: p, out: bufio.NewReader(r), end: r}
 	t.Cleanup(func() {
 		if !st.released {
@@ -143,7 +143,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close(); w.Close() })
+	t.Cleanup(func() { _ = r.Close(); _ = w.Close() })
 	return r, w
 }
 
@@ -227,7 +227,7 @@ func (s suite) predecessor(t *testing.T, program string) (driver.Handle, *starte
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	var h driver.Handle
 	if err := json.NewDecoder(stdout).Decode(&h); err != nil {
 		t.Errorf("read handle: %v", err)

@@ -4,6 +4,7 @@ package group
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -103,7 +104,7 @@ func TestReusedPID(t *testing.T) {
 	// This very process: it would not survive a signal.
 	for _, pid := range []int{os.Getpid(), os.Getppid(), 1, 0, -1, 1 << 30} {
 		h := driver.Handle{Driver: api.IsolationProcess, PID: pid, StartTime: 1 << 50, BootID: boot, Start: "s"}
-		if _, err := d.Recover(t.Context(), h); err != driver.ErrGone {
+		if _, err := d.Recover(t.Context(), h); !errors.Is(err, driver.ErrGone) {
 			t.Errorf("Recover of pid %s = %v", strconv.Itoa(pid), err)
 		}
 	}

@@ -171,14 +171,12 @@ func signalMembers(h driver.Handle, sig unix.Signal) error {
 func (p *process) awaitEmpty() bool {
 	wait := 50 * time.Microsecond
 	for {
-		err := unix.ESRCH
-		closed := p.conn.Control(func(fd uintptr) {
-			err, _ = p.signalVia(int(fd), unix.SIGKILL).(syscall.Errno)
-		})
+		var err error
+		closed := p.conn.Control(func(fd uintptr) { err = p.signalVia(int(fd), unix.SIGKILL) })
 		switch {
 		case closed != nil:
 			return false
-		case err == unix.ESRCH:
+		case errors.Is(err, unix.ESRCH):
 			return true
 		case wait > 5*time.Millisecond && !p.anyAlive():
 			return true // zombies only, which their parents have yet to reap

@@ -59,7 +59,7 @@ func forkChild(flags uintptr, pidfd *int32, calls []call, p *progress) (pid uint
 		errno         uintptr
 	)
 	runtimeBeforeFork()
-	pid, errno = vfork(flags, uintptr(unsafe.Pointer(pidfd)))
+	pid, errno = vfork(flags, uintptr(unsafe.Pointer(pidfd))) //nolint:gosec // audited: memory that the parent keeps alive
 	if errno != 0 || pid != 0 {
 		return pid, syscall.Errno(errno)
 	}

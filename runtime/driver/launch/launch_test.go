@@ -79,14 +79,14 @@ func output(t *testing.T, cfg Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	cfg.Stdout, cfg.Stderr = w, w
 	child, err := Start(cfg)
-	w.Close()
+	_ = w.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(child.PIDFD)
+	_ = unix.Close(child.PIDFD)
 	b, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,8 @@ func TestStepErrors(t *testing.T) {
 		{"mount", []Step{Mount("mount nothing", "none", "/proc", "nonesuch", 0, "")}, "mount nothing: no such device", unix.ENODEV},
 		{"NUL", []Step{Mount("mount", "a\x00", "b", "c", 0, "")}, `mount: "a\x00" holds a NUL byte: invalid argument`, unix.EINVAL},
 		{
-			"killed", []Step{Syscall("end too early", unix.SYS_EXIT_GROUP, 5), ok},
+			"killed",
+			[]Step{Syscall("end too early", unix.SYS_EXIT_GROUP, 5), ok},
 			"end too early: killed on the way: exit code 5", nil,
 		},
 	} {
@@ -222,7 +223,7 @@ func TestUnderStress(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				unix.Close(child.PIDFD)
+				_ = unix.Close(child.PIDFD)
 				if err := reap(child.PID); err != nil {
 					t.Error(err)
 				}
@@ -248,7 +249,7 @@ func TestBusyFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, err := f.Write(b); err != nil {
 		t.Fatal(err)
 	}

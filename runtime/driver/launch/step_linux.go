@@ -48,7 +48,7 @@ func (s *Step) text(v string) uintptr {
 		s.err = fmt.Errorf("%s: %q holds a NUL byte: %w", s.what, v, err)
 	}
 	s.refs = append(s.refs, p)
-	return uintptr(unsafe.Pointer(p))
+	return uintptr(unsafe.Pointer(p)) //nolint:gosec // audited: memory that the parent keeps alive
 }
 
 // list returns the address of a NULL-terminated array of strings.
@@ -58,7 +58,7 @@ func (s *Step) list(vs []string) uintptr {
 		ptrs[i] = s.text(v)
 	}
 	s.refs = append(s.refs, ptrs)
-	return uintptr(unsafe.Pointer(&ptrs[0]))
+	return uintptr(unsafe.Pointer(&ptrs[0])) //nolint:gosec // audited: memory that the parent keeps alive
 }
 
 // Mount is mount(2). An empty fstype or data is passed as NULL.
@@ -112,7 +112,7 @@ func restoreLimits() Step {
 	if !ok {
 		return Step{}
 	}
-	s := Syscall("restore the limit on open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&limit)), 0)
+	s := Syscall("restore the limit on open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&limit)), 0) //nolint:gosec // audited: memory that the parent keeps alive
 	s.refs = append(s.refs, &limit)
 	return s
 }
