@@ -144,6 +144,7 @@ type Agent struct {
 	wg     sync.WaitGroup
 
 	mu          sync.Mutex
+	leaving     bool // no new supervisors: see StopAll
 	closed      bool
 	supervisors map[api.Ref]*supervisor
 }
@@ -280,9 +281,9 @@ func restGate(asg api.Assignment, o *api.Observed) gatePosition {
 }
 
 // supervise returns a new supervisor of an instance without a process; nil when the
-// agent is closed. a.mu is held, and there is none yet.
+// agent is closing. a.mu is held, and there is none yet.
 func (a *Agent) supervise(ref api.Ref, asg api.Assignment) *supervisor {
-	if a.closed {
+	if a.closed || a.leaving {
 		return nil
 	}
 	s := newSupervisor(a, ref, asg)

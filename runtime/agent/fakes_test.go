@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -11,7 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,17 +40,28 @@ type node struct {
 	most     int // processes that were being started at once
 	starting int
 	gates    map[api.Ref]*gate
-	ready    map[int]chan struct{} // closed: whoever got the port accepts connections
 	reports  [][]api.Report
 	attached []api.Ref
 	log      strings.Builder
 
 	// How programs behave; nil means the obvious.
-	onStart  func(spec driver.Spec) error            // an error keeps the program from being executed
-	onTerm   func(p *proc)                           // default: it ends
-	onReady  func(ctx context.Context, p *proc) bool // default: it accepts connections at once
-	onCheck  func(p *proc) error
-	onReport func([]api.Report) error
+	onStart  hook[func(spec driver.Spec) error]            // an error keeps the program from being executed
+	onTerm   hook[func(p *proc)]                           // default: it ends
+	onReady  hook[func(ctx context.Context, p *proc) bool] // default: it accepts connections at once
+	onCheck  hook[func(p *proc) error]
+	onReport hook[func([]api.Report) error]
+}
+
+// hook is a function that a test may change while the agent runs.
+type hook[F any] struct{ f atomic.Pointer[F] }
+
+func (h *hook[F]) set(f F) { h.f.Store(&f) }
+
+func (h *hook[F]) get() (f F) {
+	if p := h.f.Load(); p != nil {
+		f = *p
+	}
+	return f
 }
 
 type gate struct {
@@ -68,7 +78,7 @@ type proc struct {
 	done chan struct{}
 	once sync.Once
 	exit driver.Exit
-	term bool
+	term atomic.Bool
 }
 
 func newNode(t *testing.T) *node {
@@ -200,8 +210,8 @@ func (n *node) Assigned(yield func(api.Assignment) bool) {
 
 // Report implements Reporter: what it is told becomes part of the state.
 func (n *node) Report(_ context.Context, reports []api.Report) error {
-	if n.onReport != nil {
-		if err := n.onReport(reports); err != nil {
+	if f := n.onReport.get(); f != nil {
+		if err := f(reports); err != nil {
 			return err
 		}
 	}
@@ -221,190 +231,6 @@ func (n *node) Report(_ context.Context, reports []api.Report) error {
 	return nil
 }
 
-// The driver.
-
-func (n *node) Name() api.Isolation         { return api.IsolationProcess }
-func (n *node) Probe(context.Context) error { return nil }
-
-func (n *node) Start(ctx context.Context, spec driver.Spec) (driver.Process, error) {
-	n.mu.Lock()
-	n.starting++
-	n.most = max(n.most, n.starting)
-	n.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if n.onStart != nil {
-		if err := n.onStart(spec); err != nil {
-			n.mu.Lock()
-			n.starting--
-			n.mu.Unlock()
-			return nil, err
-		}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, p := range n.procs {
-		if p.spec.Ref == spec.Ref && p.alive() {
-			n.t.Errorf("%s has two processes", spec.Ref)
-		}
-	}
-	n.starts[spec.Ref]++
-	p := &proc{node: n, spec: spec, pid: 1000 + len(n.procs), done: make(chan struct{})}
-	n.procs[spec.Start] = p
-	if err := os.WriteFile(filepath.Join(n.dataDir(spec.Ref), "written"), nil, 0o600); err != nil {
-		n.t.Error(err)
-	}
-	return p, nil
-}
-
-func (n *node) Recover(_ context.Context, h driver.Handle) (driver.Process, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	p := n.procs[h.Start]
-	if p == nil || !p.alive() || p.pid != h.PID {
-		return nil, fmt.Errorf("fake: %w", driver.ErrGone)
-	}
-	return p, nil
-}
-
-func (n *node) FindStart(_ context.Context, start string) (driver.Handle, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	p := n.procs[start]
-	if p == nil || !p.alive() {
-		return driver.Handle{}, fmt.Errorf("fake: %w", driver.ErrGone)
-	}
-	return p.Handle(), nil
-}
-
-func (p *proc) Handle() driver.Handle {
-	return driver.Handle{Driver: api.IsolationProcess, PID: p.pid, BootID: p.node.boot, Start: p.spec.Start}
-}
-func (p *proc) Done() <-chan struct{} { return p.done }
-func (p *proc) Exit() driver.Exit     { return p.exit }
-func (p *proc) Release()              {}
-
-func (p *proc) Terminate() error {
-	p.term = true
-	if p.node.onTerm != nil {
-		p.node.onTerm(p)
-		return nil
-	}
-	p.end(driver.Exit{Known: true, Code: 143, Signal: syscall.SIGTERM})
-	return nil
-}
-
-func (p *proc) Kill() error {
-	p.end(driver.Exit{Known: true, Code: 137, Signal: syscall.SIGKILL})
-	return nil
-}
-
-func (p *proc) end(e driver.Exit) {
-	p.once.Do(func() {
-		p.exit = e
-		close(p.done)
-	})
-}
-
-func (p *proc) alive() bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
-}
-
-// crash ends the instance's process as a program does that fails.
-func (n *node) crash(ref api.Ref) {
-	n.t.Helper()
-	p := n.process(ref)
-	if p == nil {
-		n.t.Fatalf("%s has no process to crash", ref)
-	}
-	p.end(driver.Exit{Known: true, Code: 3})
-}
-
-func (n *node) process(ref api.Ref) *proc {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, p := range n.procs {
-		if p.spec.Ref == ref && p.alive() {
-			return p
-		}
-	}
-	return nil
-}
-
-func (n *node) started(ref api.Ref) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.starts[ref]
-}
-
-// Readiness and Checker.
-
-func (n *node) Wait(ctx context.Context, port int, _ string) (api.Endpoint, error) {
-	ep := api.Endpoint{Network: "tcp", Address: fmt.Sprintf("127.0.0.1:%d", port)}
-	defer func() {
-		n.mu.Lock()
-		n.starting--
-		n.mu.Unlock()
-	}()
-	if p := n.onPort(port); n.onReady != nil && !n.onReady(ctx, p) {
-		<-ctx.Done()
-		return ep, ctx.Err()
-	}
-	return ep, ctx.Err()
-}
-
-func (n *node) onPort(port int) *proc {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, p := range n.procs {
-		if p.alive() && slices.Contains(p.spec.Env, fmt.Sprintf("PORT=%d", port)) {
-			return p
-		}
-	}
-	return nil
-}
-
-func (n *node) Check(_ context.Context, ep api.Endpoint, _ string) error {
-	var port int
-	if _, err := fmt.Sscanf(ep.Address, "127.0.0.1:%d", &port); err != nil {
-		return err
-	}
-	p := n.onPort(port)
-	if p == nil {
-		return errors.New("connection refused")
-	}
-	if n.onCheck != nil {
-		return n.onCheck(p)
-	}
-	return nil
-}
-
-type fakeOutput struct{ n *node }
-
-func (o fakeOutput) Open(api.Ref) (stdout, stderr *os.File, err error) {
-	stdout, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	stderr, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	return stdout, stderr, err
-}
-
-func (o fakeOutput) Attach(ref api.Ref) error {
-	o.n.mu.Lock()
-	defer o.n.mu.Unlock()
-	o.n.attached = append(o.n.attached, ref)
-	return nil
-}
-
-func (o fakeOutput) Close(api.Ref) error { return nil }
-
 // The gate.
 
 func (n *node) gate(ref api.Ref) *gate {
@@ -414,6 +240,12 @@ func (n *node) gate(ref api.Ref) *gate {
 		n.gates[ref] = g
 	}
 	return g
+}
+
+func (n *node) gateOf(ref api.Ref) gatePosition {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gate(ref).at
 }
 
 func (n *node) move(ref api.Ref, to gatePosition) {
@@ -495,9 +327,7 @@ func (n *node) expect(ref api.Ref, want api.State, wantGate gatePosition) api.Ob
 	n.t.Helper()
 	synctest.Wait()
 	o, _ := n.agent.Observed(ref)
-	n.mu.Lock()
-	g := n.gate(ref).at
-	n.mu.Unlock()
+	g := n.gateOf(ref)
 	if o.State != want || g != wantGate {
 		n.t.Fatalf("%s is %q (%s), its gate %s; want %s, %s\n%s", ref, o.State, o.Reason, g, want, wantGate, n.log.String())
 	}

@@ -21,24 +21,25 @@ func TestHealth(t *testing.T) {
 			t.Error("not healthy after its first check, which is made at once")
 		}
 		old := n.process(ref1)
-		n.onCheck = func(*proc) error { return errNo }
+		n.onCheck.set(func(*proc) error { return errNo })
 		time.Sleep(12 * time.Second)
 		if o := n.expect(ref1, api.StateDegraded, gateOpen); o.Healthy || o.Reason != "no" {
 			t.Errorf("observed %+v", o)
 		}
-		n.onCheck = nil
+		n.onCheck.set(nil)
 		time.Sleep(12 * time.Second)
 		if o := n.expect(ref1, api.StateRunning, gateOpen); !o.Healthy || o.Reason != "" {
 			t.Errorf("observed %+v", o)
 		}
-		n.onCheck = func(*proc) error { return errNo }
-		n.onTerm = func(*proc) {}
+		n.onCheck.set(func(*proc) error { return errNo })
+		n.onTerm.set(func(*proc) {})
 		time.Sleep(33 * time.Second)
 		n.expect(ref1, api.StateUnhealthy, gateDown)
-		if !old.term {
+		if !old.term.Load() {
 			t.Error("not asked to end")
 		}
-		n.onCheck, n.onTerm = nil, nil
+		n.onCheck.set(nil)
+		n.onTerm.set(nil)
 		time.Sleep(11 * time.Second) // grace, backoff
 		if o := n.expect(ref1, api.StateRunning, gateOpen); !o.Healthy || o.Restarts != 1 || n.process(ref1) == old {
 			t.Errorf("observed %+v", o)
@@ -52,13 +53,13 @@ func TestWarmUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {
 		n.put(withHealth)
 		checks := 0
-		n.onCheck = func(*proc) error {
+		n.onCheck.set(func(*proc) error {
 			checks++
 			if checks < 5 {
 				return errNo
 			}
 			return nil
-		}
+		})
 		n.open()
 		n.want(ref1, api.DesiredRunning)
 		if o := n.expect(ref1, api.StateRunning, gateOpen); o.Healthy {
@@ -75,7 +76,7 @@ func TestWarmUp(t *testing.T) {
 func TestNeverHealthy(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {
 		n.put(func(s *api.Service) { s.Health, s.HealthInterval = "/up", api.Seconds(1) })
-		n.onCheck = func(*proc) error { return errNo }
+		n.onCheck.set(func(*proc) error { return errNo })
 		n.open()
 		n.want(ref1, api.DesiredRunning)
 		time.Sleep(9 * time.Second)
@@ -93,7 +94,7 @@ func TestNeverHealthy(t *testing.T) {
 func TestChecksAreNoRequests(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {
 		checks := 0
-		n.onCheck = func(*proc) error { checks++; return nil }
+		n.onCheck.set(func(*proc) error { checks++; return nil })
 		n.put(func(s *api.Service) { s.Health, s.IdleTimeout = "/up", api.Seconds(60) })
 		n.open()
 		n.want(ref1, api.DesiredRunning)

@@ -56,9 +56,9 @@ func (s *supervisor) do(a action, ev event) {
 	}
 }
 
-// queue waits for a start slot.
+// queue waits for a start slot. One that comes when nobody waits any more is given back.
 func (s *supervisor) queue() {
-	seq, ctx, slots := s.phaseSeq, s.phaseCtx, s.agent.slots
+	seq, slots := s.phaseSeq, s.agent.slots
 	granted := func() {
 		if s.phaseSeq != seq {
 			slots.Release(1)
@@ -71,7 +71,7 @@ func (s *supervisor) queue() {
 		s.post(granted)
 		return
 	}
-	s.agent.wg.Go(func() {
+	s.inBackground(func(ctx context.Context) {
 		if slots.Acquire(ctx, 1) == nil && !s.post(granted) {
 			slots.Release(1)
 		}
@@ -89,8 +89,7 @@ func (s *supervisor) launch() {
 	}
 	answer := make(chan launchResult, 1)
 	s.launched = answer
-	ctx := s.phaseCtx
-	s.agent.wg.Go(func() {
+	s.inBackground(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, svc.StartupTimeout.Std())
 		defer cancel()
 		r := &run{rec: rec}

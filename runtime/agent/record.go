@@ -90,7 +90,9 @@ func openRecords(dir string) (*records, error) {
 }
 
 // load returns every record, and makes every other slot free. It is called once, first.
-func (d *records) load() ([]*record, error) {
+// A damaged record, which a power cut may leave, is worth a line in the log: the process
+// that it told of can't be found.
+func (d *records) load(damaged func(slot int64, err error)) ([]*record, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b, err := io.ReadAll(d.f)
@@ -99,7 +101,6 @@ func (d *records) load() ([]*record, error) {
 	}
 	var (
 		out  []*record
-		errs []error
 		free []int64
 	)
 	for slot := int64(1); len(b) > 0; slot++ {
@@ -107,7 +108,10 @@ func (d *records) load() ([]*record, error) {
 		b = b[len(line):]
 		r, err := parseSlot(line)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("read run record %d: %w", slot, err))
+			damaged(slot, err)
+			if _, err := d.f.WriteAt([]byte{'\n'}, (slot-1)*slotSize); err != nil {
+				return nil, fmt.Errorf("remove damaged run record: %w", err)
+			}
 		}
 		if r == nil {
 			free = append(free, slot)
@@ -122,9 +126,9 @@ func (d *records) load() ([]*record, error) {
 		}
 	}
 	if err := d.f.Truncate(d.slots * slotSize); err != nil {
-		errs = append(errs, fmt.Errorf("shrink run records: %w", err))
+		return nil, fmt.Errorf("shrink run records: %w", err)
 	}
-	return out, errors.Join(errs...)
+	return out, nil
 }
 
 // parseSlot returns nil for a free slot.

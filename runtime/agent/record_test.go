@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -34,8 +35,9 @@ func reopen(t *testing.T, d *records, dir string) (*records, []*record, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := d.load()
-	return d, all, err
+	var damaged []error
+	all, err := d.load(func(slot int64, err error) { damaged = append(damaged, fmt.Errorf("slot %d: %w", slot, err)) })
+	return d, all, errors.Join(err, errors.Join(damaged...))
 }
 
 func TestRecords(t *testing.T) {
@@ -85,8 +87,12 @@ func TestDamagedRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, all, err := reopen(t, d, dir)
-	if err == nil || !strings.Contains(err.Error(), "read run record 1: wrong checksum") || len(all) != 1 || all[0].Ref.ID != "two" {
+	if err == nil || !strings.Contains(err.Error(), "slot 1: wrong checksum") || len(all) != 1 || all[0].Ref.ID != "two" {
 		t.Errorf("got %v, %v", all, err)
+	}
+	d, all, err = reopen(t, d, dir)
+	if err != nil || len(all) != 1 {
+		t.Errorf("told of twice: %v, %v", all, err)
 	}
 	if err := d.close(); err != nil {
 		t.Fatal(err)

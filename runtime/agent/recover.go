@@ -17,28 +17,32 @@ const recoverAtOnce = 16
 
 // Recover adopts every process that an earlier ten has left running, opens the gates of
 // those that accept connections, and then starts what should run and does not. It is
-// called once, before requests are let in. An error means that processes may be left
-// that nobody supervises.
+// called once, before requests are let in.
+//
+// An instance of which nobody can tell whether its process is there becomes failed, and
+// is not started again behind the process's back. That is no error of Recover.
 func (a *Agent) Recover(ctx context.Context) error {
-	recs, err := a.records.load()
+	recs, err := a.records.load(func(slot int64, err error) {
+		a.cfg.Logger.Error("damaged run record", "slot", slot, "error", err)
+	})
+	if err != nil {
+		return fmt.Errorf("recover instances: %w", err)
+	}
 	var g errgroup.Group
 	g.SetLimit(recoverAtOnce)
 	for _, r := range recs {
 		g.Go(func() error { return a.recover(ctx, r) })
 	}
-	err = errors.Join(err, g.Wait(), ctx.Err())
-	if ctx.Err() == nil {
-		for _, ref := range a.ephemeral.refs() {
-			if _, assigned := a.cfg.Specs.Assignment(ref); !assigned {
-				a.vanished(ref)
-			}
-		}
-		for asg := range a.cfg.Specs.Assigned {
-			a.converge(asg.Instance.Ref(), asg)
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("recover instances: %w", err)
+	}
+	for _, ref := range a.ephemeral.refs() {
+		if _, assigned := a.cfg.Specs.Assignment(ref); !assigned {
+			a.vanished(ref)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("recover instances: %w", err)
+	for asg := range a.cfg.Specs.Assigned {
+		a.converge(asg.Instance.Ref(), asg)
 	}
 	return nil
 }
@@ -61,8 +65,11 @@ func (a *Agent) adopt(ctx context.Context, asg api.Assignment, r *record) error 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, driver.ErrGone) {
+	switch {
+	case errors.Is(err, driver.ErrGone):
 		proc, err = nil, nil
+	case err != nil:
+		a.cfg.Logger.Error("process not recovered: it may run unsupervised", "instance", r.Ref, "error", err)
 	}
 	adopted := make(chan struct{})
 	if !a.handOver(asg, r, func(s *supervisor) { s.adopt(r, proc, err); close(adopted) }) {
@@ -75,7 +82,7 @@ func (a *Agent) adopt(ctx context.Context, asg api.Assignment, r *record) error 
 	case <-adopted:
 	case <-a.ctx.Done():
 	}
-	return err
+	return nil
 }
 
 func (a *Agent) handOver(asg api.Assignment, r *record, f func(*supervisor)) bool {

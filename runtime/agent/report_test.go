@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,12 +79,13 @@ func TestReportsCoalesce(t *testing.T) {
 
 // TestReportsRetry: nothing is lost, and what is newer replaces what was refused.
 func TestReportsRetry(t *testing.T) {
-	refuse := true
+	var refuse atomic.Bool
+	refuse.Store(true)
 	tries := 0
 	var got []api.Report
 	withReports(t, func(_ context.Context, reports []api.Report) error {
 		tries++
-		if refuse {
+		if refuse.Load() {
 			return errNo
 		}
 		got = append(got, reports...)
@@ -102,7 +104,7 @@ func TestReportsRetry(t *testing.T) {
 		if o, ok := r.latest(ref1); !ok || o.Restarts != 2 {
 			t.Errorf("latest %+v, %t", o, ok)
 		}
-		refuse = false
+		refuse.Store(false)
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
 		if len(got) != 2 || got[0].Ref != ref1 || got[0].Observed.Restarts != 2 || got[1].Observed.Restarts != 1 {

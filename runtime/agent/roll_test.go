@@ -38,7 +38,7 @@ func TestRoll(t *testing.T) {
 		}
 		sleeper := api.Ref{Service: "web", ID: "sleeper"}
 		n.want(sleeper, api.DesiredAsleep)
-		n.onReady = func(context.Context, *proc) bool { time.Sleep(time.Second); return true }
+		n.onReady.set(func(context.Context, *proc) bool { time.Sleep(time.Second); return true })
 		svc := n.put(version("2"))
 		for i := range 3 {
 			synctest.Wait()
@@ -47,7 +47,7 @@ func TestRoll(t *testing.T) {
 			}
 			open := 0
 			for _, ref := range threeRefs {
-				if n.gate(ref).at == gateOpen {
+				if n.gateOf(ref) == gateOpen {
 					open++
 				}
 			}
@@ -83,7 +83,7 @@ func TestRollHalts(t *testing.T) {
 			n.want(ref, api.DesiredRunning)
 			n.expect(ref, api.StateRunning, gateOpen)
 		}
-		n.onReady = func(_ context.Context, p *proc) bool { return !slices.Contains(p.spec.Env, "VERSION=2") }
+		n.onReady.set(func(_ context.Context, p *proc) bool { return !slices.Contains(p.spec.Env, "VERSION=2") })
 		n.put(version("2"))
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
@@ -124,7 +124,7 @@ func TestRollAfterRecover(t *testing.T) {
 func TestRollStarting(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {
 		n.put(version("1"))
-		n.onReady = func(_ context.Context, p *proc) bool { return slices.Contains(p.spec.Env, "VERSION=2") }
+		n.onReady.set(func(_ context.Context, p *proc) bool { return slices.Contains(p.spec.Env, "VERSION=2") })
 		n.open()
 		n.want(ref1, api.DesiredRunning)
 		woken := async(func() error { return n.agent.Wake(t.Context(), ref1) })

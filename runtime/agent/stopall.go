@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -15,17 +17,17 @@ import (
 func (a *Agent) StopAll(ctx context.Context) error {
 	a.reports.mute()
 	a.mu.Lock()
-	refs := make([]api.Ref, 0, len(a.supervisors))
-	for ref := range a.supervisors {
-		refs = append(refs, ref)
-	}
+	a.leaving = true // or a late Changed would start what was just ended
+	refs := slices.Collect(maps.Keys(a.supervisors))
 	a.mu.Unlock()
 
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
 	for i, ref := range refs {
 		wg.Go(func() {
-			if err := a.Sleep(ctx, ref); err != nil && api.CodeOf(err) != api.CodeNotFound {
+			switch err := a.Sleep(ctx, ref); api.CodeOf(err) {
+			case "", api.CodeNotFound, api.CodeUnavailable: // it has no process any more
+			default:
 				errs[i] = fmt.Errorf("stop %s: %w", ref, err)
 			}
 		})

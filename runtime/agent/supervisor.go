@@ -216,8 +216,8 @@ func (s *supervisor) changePhase(from phase, now time.Time) {
 // during does work while the present phase lasts, and then, in the supervisor's
 // goroutine, what work returned.
 func (s *supervisor) during(work func(ctx context.Context) (then func())) {
-	seq, ctx := s.phaseSeq, s.phaseCtx
-	s.agent.wg.Go(func() {
+	seq := s.phaseSeq
+	s.inBackground(func(ctx context.Context) {
 		then := work(ctx)
 		s.post(func() {
 			if s.phaseSeq == seq {
@@ -225,6 +225,15 @@ func (s *supervisor) during(work func(ctx context.Context) (then func())) {
 			}
 		})
 	})
+}
+
+// inBackground does work in a goroutine of the agent's; ctx ends with the present phase,
+// whatever context the caller may have.
+//
+//nolint:contextcheck // see above
+func (s *supervisor) inBackground(work func(ctx context.Context)) {
+	ctx := s.phaseCtx
+	s.agent.wg.Go(func() { work(ctx) })
 }
 
 func (s *supervisor) setTimer() {
