@@ -88,6 +88,9 @@ func (s *Store) index() {
 		case <-idle.C:
 			s.retain(s.cfg.Now())
 		case <-s.wake:
+			if s.full.Swap(false) {
+				s.parts.dropOldest()
+			}
 			pause := flushEvery
 			if err := s.indexOnce(&b); err != nil {
 				s.cfg.Logger.Error("log lines wait in the spool", "error", err)
@@ -111,6 +114,12 @@ func (s *Store) retain(now time.Time) {
 	if err := s.parts.retain(context.Background(), now, all); err != nil {
 		s.cfg.Logger.Error("old log lines can't be deleted", "error", err)
 	}
+}
+
+// diskFull is told by the pump; the indexer then makes room.
+func (s *Store) diskFull() {
+	s.full.Store(true)
+	s.rouse()
 }
 
 // rouse makes the indexer go on.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,11 +15,15 @@ import (
 
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/chunk"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/partition"
+	"golang.org/x/sys/unix"
 )
 
 // tornGap is how far numbering jumps over a damaged partition, whose last entry nobody
 // knows any more.
 const tornGap = 1 << 36
+
+// leastFree is the disk space without which a partition can't be opened for appending.
+const leastFree = 4 << 20
 
 // part is one partition. Its file is named by its first entry and when it was begun.
 type part struct {
@@ -70,11 +75,22 @@ func openPartitions(cfg *Config) (*partitions, map[string]int64, error) {
 			p.list = append(p.list, pt)
 		}
 	}
+	for free(p.dir) < leastFree && p.dropOldest() {
+	}
 	offsets, err := p.resume(context.Background())
 	if err != nil {
 		return nil, nil, errors.Join(err, p.close())
 	}
 	return p, offsets, nil
+}
+
+// free returns the bytes free on dir's file system; plenty when that can't be told.
+func free(dir string) int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return math.MaxInt64
+	}
+	return int64(st.Bavail) * st.Bsize
 }
 
 func partPath(dir string, first uint64, begun time.Time) string {
@@ -223,7 +239,7 @@ func (p *partitions) dropOldest() bool {
 		return true
 	}
 	list := p.snapshot()
-	if len(list) == 0 || list[0] == p.live {
+	if len(list) < 2 { // the newest holds the spool offsets
 		return false
 	}
 	p.log.Warn("disk is full, oldest log partition deleted", "path", list[0].path)

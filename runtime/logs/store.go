@@ -37,6 +37,7 @@ type Store struct {
 	runs  map[api.Ref]*run
 
 	backlog atomic.Int64 // bytes in all spools
+	full    atomic.Bool  // the spool found no room on the disk
 
 	mu      sync.Mutex
 	stopped bool
@@ -109,7 +110,7 @@ func (s *Store) open() (err error) {
 			NodeRate: int64(s.cfg.NodeRate), NodeBurst: int64(s.cfg.NodeBurst),
 			StreamSpool: int64(s.cfg.InstanceBurst), NodeSpool: int64(nodeSpool),
 		},
-		Logger: s.cfg.Logger, Now: s.cfg.Now, Moved: s.moved, Backlog: s.backlog.Load,
+		Logger: s.cfg.Logger, Now: s.cfg.Now, Moved: s.moved, Backlog: s.backlog.Load, Full: s.diskFull,
 	}); err != nil {
 		return err
 	}
@@ -154,8 +155,8 @@ func (s *Store) recover() error {
 			return err
 		}
 		if !alive[src] {
-			if _, err := st.EndLine(); err != nil {
-				return err
+			if _, err := st.EndLine(); err != nil { // a full disk must not keep ten from starting
+				s.cfg.Logger.Error("last log line waits for its end", "source", st.name, "error", err)
 			}
 		}
 		s.backlog.Add(st.Pending())

@@ -31,6 +31,7 @@ const (
 	// retryFull is how soon a pipe is tried again whose spool is full; retryError when
 	// its spool could not be written.
 	retryFull, retryError = 10 * time.Millisecond, time.Second
+	complainEvery         = 10 * time.Second
 )
 
 // Limits bound what capturing costs the node. All are bytes or bytes a second.
@@ -51,6 +52,8 @@ type Config struct {
 	Moved func(s *spool.Stream, n int)
 	// Backlog returns how many bytes wait in all spools.
 	Backlog func() int64
+	// Full is called when the disk has no room for a spool.
+	Full func()
 }
 
 // Pump owns the reading ends of all pipes.
@@ -65,8 +68,9 @@ type Pump struct {
 	inputs map[int32]*Input // by descriptor
 
 	// Of the goroutine:
-	node bucket
-	due  []*Input // disarmed, to be served or waiting for their limits
+	node       bucket
+	due        []*Input  // disarmed, to be served or waiting for their limits
+	complained time.Time // when an error was logged last
 }
 
 // Budget is what an instance may print: it is shared by its streams.
@@ -285,10 +289,22 @@ func (p *Pump) turn(in *Input, now time.Time) (held time.Duration, done bool) {
 		err = p.arm(in.fd, unix.EPOLL_CTL_MOD)
 	}
 	if err != nil {
-		p.cfg.Logger.Error("log output waits in its pipe", "source", in.stream.Source.String(), "error", err)
+		p.complain(in, now, err)
 		return retryError, false
 	}
 	return 0, true
+}
+
+// complain logs an error unless one was logged lately: on a full disk every pipe has one
+// a second.
+func (p *Pump) complain(in *Input, now time.Time, err error) {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		p.cfg.Full()
+	}
+	if now.Sub(p.complained).Abs() >= complainEvery {
+		p.complained = now
+		p.cfg.Logger.Error("log output waits in its pipe", "source", in.stream.Source.String(), "error", err)
+	}
 }
 
 // allow returns how many bytes the pipe may give now; else how long to wait.

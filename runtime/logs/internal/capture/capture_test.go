@@ -59,7 +59,7 @@ func newRig(t *testing.T, limits Limits) *rig {
 	t.Helper()
 	r := &rig{dir: t.TempDir(), moved: make(chan int, 1000)}
 	p, err := New(Config{
-		Limits: limits, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Backlog: r.total.Load,
+		Limits: limits, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Backlog: r.total.Load, Full: func() {},
 		Moved: func(_ *spool.Stream, n int) {
 			r.total.Add(int64(n))
 			if n > 0 {

@@ -1,0 +1,66 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tenement-fleet/tenement/api"
+	"golang.org/x/sys/unix"
+)
+
+// On a full disk the oldest lines make room for new ones, without a program being
+// stopped for good or a new line being lost.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	cfg := fast(Config{Dir: dir})
+	cfg.MaxSize = 16 * api.MiB // more than there is
+	s := openStore(t, cfg)
+	stdout, _ := open(t, s, alice)
+	const lines = 150_000
+	for i := range lines {
+		write(t, stdout, fmt.Sprintf("line %d of more than fits %x\n", i+1, i*2654435761))
+	}
+	await(t, s, api.LogQuery{Search: fmt.Sprint(lines)}, 1)
+	n, want := 0, ""
+	each(t, s, func(e api.LogEntry) {
+		if want = fmt.Sprintf("line %d ", e.Seq); len(e.Message) < len(want) || e.Message[:len(want)] != want {
+			t.Fatalf("entry %d is %q", e.Seq, e.Message)
+		}
+		n++
+	})
+	if n == 0 || n >= lines {
+		t.Errorf("%d entries kept", n)
+	}
+
+	// Somebody else fills the disk while there is nothing to store, and ten restarts.
+	stop(t, s)
+	ballast, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ballast.Close() }()
+	for {
+		if _, err := ballast.Write(make([]byte, 4096)); errors.Is(err, unix.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = openStore(t, cfg)
+	if err := s.Attach(alice); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		write(t, stdout, strings.Repeat("x", 1000)+"\n")
+	}
+	write(t, stdout, "there it is\n")
+	await(t, s, api.LogQuery{Search: "there"}, 1)
+}
