@@ -103,6 +103,7 @@ func raftConfig(id string, log *slog.Logger, notify chan<- bool) *raft.Config {
 	rc.MaxAppendEntries = 256 // entries that share one fsync, and one batch of the FSM
 	rc.TrailingLogs = 10_240
 	rc.SnapshotThreshold = 8192
+	rc.SnapshotInterval = 20 * time.Second // between looks whether it is time for one
 	rc.NoLegacyTelemetry = true
 	return rc
 }

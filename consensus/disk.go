@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -21,6 +22,7 @@ type disk struct {
 	free              func(dir string) (api.Size, error)
 	log               *slog.Logger
 	full              atomic.Bool
+	tending           sync.Mutex
 }
 
 const reserveFile = "reserve"
@@ -78,18 +80,25 @@ func (d *disk) release() error {
 		return nil
 	}
 	free, err := d.free(d.dir)
-	if err != nil || free >= d.reserve/4 {
-		return err
+	if err == nil && free < d.reserve/4 {
+		d.giveUp()
 	}
+	return err
+}
+
+// giveUp frees the reserve, and reports whether there was one.
+func (d *disk) giveUp() bool {
 	if err := os.Remove(d.reservePath()); err != nil {
-		return fmt.Errorf("release reserve: %w", err)
+		return false
 	}
 	d.log.Warn("the disk is full: gave up the reserve", "dir", d.dir, "bytes", int64(d.reserve))
-	return nil
+	return true
 }
 
 // tend gives up the reserve or takes it back, as space allows.
 func (d *disk) tend() error {
+	d.tending.Lock()
+	defer d.tending.Unlock()
 	if err := d.release(); err != nil {
 		return err
 	}

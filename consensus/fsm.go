@@ -1,9 +1,8 @@
 package consensus
 
 import (
-	"errors"
+	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,35 +21,31 @@ type fsm struct {
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // ApplyBatch implements raft.BatchingFSM: readers see the entries that shared one fsync
-// at once. A node that can't read an entry has no state from there on, and stops.
+// at once. The response to an entry is the []state.Result of its commands. A node that
+// can't read an entry has no state from there on, and stops.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
-	entries := make([]state.Entry, 0, len(logs))
+	if f.latch.tripped() != nil {
+		return out
+	}
+	entries := make([][]byte, 0, len(logs))
 	for _, l := range logs {
 		if l.Type == raft.LogCommand {
-			entries = append(entries, state.Entry{Index: l.Index, Command: l.Data})
+			entries = append(entries, l.Data)
 		}
 	}
-	results := f.apply(entries)
+	start := f.now()
+	results, err := f.store.Apply(entries...)
+	f.applied(f.now().Sub(start))
+	if err != nil {
+		f.latch.trip(fmt.Errorf("apply log up to entry %d: %w", logs[len(logs)-1].Index, err))
+	}
 	for i, l := range logs {
 		if l.Type == raft.LogCommand {
 			out[i], results = results[0], results[1:]
 		}
 	}
 	return out
-}
-
-func (f *fsm) apply(entries []state.Entry) []state.Result {
-	if err := f.latch.tripped(); err != nil {
-		return slices.Repeat([]state.Result{{Err: stopped(err)}}, len(entries))
-	}
-	start := f.now()
-	results := f.store.ApplyBatch(entries)
-	f.applied(f.now().Sub(start))
-	if n := len(results); n > 0 && errors.Is(results[n-1].Err, state.ErrUnreadable) {
-		f.latch.trip(results[n-1].Err)
-	}
-	return results
 }
 
 // Snapshot implements raft.FSM.

@@ -56,8 +56,26 @@ func (n *Node) Leadership() (leading bool, changed <-chan struct{}) {
 
 // Barrier returns once everything committed before it has been applied here.
 func (n *Node) Barrier(ctx context.Context) error {
-	_, err := n.submit(ctx, func() raft.Future { return n.raft.Barrier(enqueueWait) })
-	return err
+	if err := n.takeSlot(ctx); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { // ends when Raft answers; Close waits for its slot
+		err := n.raft.Barrier(enqueueWait).Error()
+		<-n.slots
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return raftError(err)
+		}
+		return nil
+	case <-ctx.Done():
+		return waited(ctx, "wait for barrier")
+	case <-n.latch.done:
+		return stopped(n.latch.err)
+	}
 }
 
 // followLeadership does nothing but take what Raft says about leadership, for Raft waits

@@ -46,7 +46,8 @@ type Node struct {
 	halt    func() raft.Future // shuts Raft down; only the first call's future can be waited on
 	batches atomic.Uint64      // applied, to see progress by
 
-	slots   chan struct{} // holds one value for every pending write
+	slots   chan struct{} // holds one value for everything pending
+	queue   chan proposal // proposals that Raft has not taken yet
 	closing chan struct{} // closed when Close begins
 	close   sync.Once
 	closed  error
@@ -70,6 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		metrics: newMetrics(cfg.Registerer),
 		store:   state.New(),
 		slots:   make(chan struct{}, maxPending),
+		queue:   make(chan proposal, maxPending),
 		closing: make(chan struct{}),
 		notify:  make(chan bool, 8),
 		stop:    func() {},
@@ -96,6 +98,9 @@ func (n *Node) start(ctx context.Context) error {
 	n.stop = stop
 	n.workers.Go(func() { n.followLeadership(background) })
 	n.workers.Go(func() { n.tend(background) })
+	flights := make(chan flight, 1)
+	n.workers.Go(func() { n.commit(background, flights) })
+	n.workers.Go(func() { n.answerAll(flights) })
 	if err := n.campaign(ctx); err != nil {
 		return err
 	}
@@ -116,7 +121,10 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.files = &storage{rawStore: n.cfg.wrap(raw), latch: n.latch, now: n.cfg.Now, synced: n.metrics.stored}
+	n.files = &storage{
+		rawStore: n.cfg.wrap(raw), latch: n.latch, now: n.cfg.Now,
+		makeRoom: n.disk.giveUp, synced: n.metrics.stored,
+	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.cfg.Logger))
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
@@ -242,7 +250,7 @@ func (n *Node) shutDown() error {
 		errs = append(errs, n.cfg.Transport.Close())
 	}
 	n.stop()
-	n.workers.Wait()
+	errs = append(errs, n.join())
 	n.metrics.unregister()
 	if n.files != nil {
 		errs = append(errs, n.files.Close())
@@ -251,6 +259,19 @@ func (n *Node) shutDown() error {
 		return fmt.Errorf("close consensus: %w", err)
 	}
 	return nil
+}
+
+// join waits for the goroutines. One of them hangs if Raft died with the only answer
+// that it waits for, which it does on no other way than the latch's.
+func (n *Node) join() error {
+	done := make(chan struct{})
+	go func() { n.workers.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(closeWait):
+		return fmt.Errorf("join goroutines: still running after %s", closeWait)
+	}
 }
 
 // drain waits for the pending writes by taking all their slots. Raft does not answer

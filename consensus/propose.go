@@ -11,89 +11,141 @@ import (
 	"github.com/tenement-fleet/tenement/consensus/state"
 )
 
-// enqueueWait bounds the wait for Raft's main loop to take a write. The watchdog is
-// faster when that loop hangs.
-const enqueueWait = 5 * time.Second
+const (
+	// enqueueWait bounds the wait for Raft's main loop to take something. The watchdog
+	// is faster when that loop hangs.
+	enqueueWait = 5 * time.Second
+	// An entry takes the commands that have come together while the one before it was
+	// written, up to this many or this much.
+	maxEntryCommands = 256
+	maxEntryBytes    = 1 << 20
+)
+
+// proposal is a command on its way into the log. It holds one of the node's slots.
+type proposal struct {
+	command []byte
+	done    chan answer // takes one without a reader
+}
+
+type answer struct {
+	result state.Result
+	err    error
+}
 
 // propose has one command committed and applied, and returns what it resulted in. When
 // ctx ends first the command may still take effect.
-func (n *Node) propose(ctx context.Context, c *state.Command) (outcome, error) {
+func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, error) {
 	// The leader's state holds everything acknowledged, so that what would change nothing
 	// now, or fail, needs no place in the log.
 	if n.IsLeader() {
 		if res, changes := n.store.Preview(c); !changes {
-			return outcome{object: res.Object, index: n.Index()}, res.Err
+			return res, res.Err
 		}
 	}
 	if err := n.disk.writable(); err != nil {
 		n.metrics.refused.Inc()
-		return outcome{}, err
+		return state.Result{}, err
 	}
 	c.Time = n.cfg.Now().UTC()
 	b, err := c.Encode()
 	if err != nil {
-		return outcome{}, err
+		return state.Result{}, err
 	}
-	return n.submit(ctx, func() raft.Future { return n.raft.Apply(b, enqueueWait) })
+	if err := n.takeSlot(ctx); err != nil {
+		return state.Result{}, err
+	}
+	p := proposal{command: b, done: make(chan answer, 1)}
+	n.queue <- p // has room for every slot
+	select {
+	case a := <-p.done:
+		if a.err == nil {
+			a.err = a.result.Err
+		}
+		return a.result, a.err
+	case <-ctx.Done():
+		return state.Result{}, waited(ctx, "wait for commit, which may still happen")
+	case <-n.latch.done:
+		return state.Result{}, stopped(n.latch.err)
+	}
 }
 
-// outcome is what became of a log entry.
-type outcome struct {
-	object any
-	index  uint64
-}
-
-// submit has Raft work on something, in one of the slots for pending work, and waits
-// for it as long as ctx lasts.
-func (n *Node) submit(ctx context.Context, start func() raft.Future) (outcome, error) {
+// takeSlot waits until fewer than maxPending things are pending.
+func (n *Node) takeSlot(ctx context.Context) error {
 	select {
 	case <-n.closing: // first, for the next select takes either
-		return outcome{}, errClosing
+		return errClosing
 	default:
 	}
 	select {
 	case n.slots <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return outcome{}, waited(ctx, "wait for earlier writes")
+		return waited(ctx, "wait for earlier writes")
 	case <-n.closing:
-		return outcome{}, errClosing
+		return errClosing
 	case <-n.latch.done:
-		return outcome{}, stopped(n.latch.err)
-	}
-	type result struct {
-		outcome
-		err error
-	}
-	done := make(chan result, 1)
-	go func() { // ends when Raft answers; Close waits for its slot
-		o, err := await(start())
-		<-n.slots
-		done <- result{o, err}
-	}()
-	select {
-	case r := <-done:
-		return r.outcome, r.err
-	case <-ctx.Done():
-		return outcome{}, waited(ctx, "wait for commit, which may still happen")
-	case <-n.latch.done:
-		return outcome{}, stopped(n.latch.err)
+		return stopped(n.latch.err)
 	}
 }
 
-func await(f raft.Future) (outcome, error) {
-	if err := f.Error(); err != nil {
-		return outcome{}, raftError(err)
+// flight is an entry that Raft has taken.
+type flight struct {
+	future    raft.ApplyFuture
+	proposals []proposal
+}
+
+// commit hands proposals to Raft, many in one entry when many have come together: Raft
+// takes the next entry when it has written the one before.
+func (n *Node) commit(ctx context.Context, flights chan<- flight) {
+	defer close(flights)
+	for {
+		select {
+		case p := <-n.queue:
+			batch, entry := n.gather(p)
+			flights <- flight{n.raft.Apply(entry, enqueueWait), batch}
+		case <-ctx.Done():
+			return
+		}
 	}
-	applied, ok := f.(raft.ApplyFuture)
-	if !ok {
-		return outcome{}, nil
+}
+
+// gather makes an entry of first and what else is waiting.
+func (n *Node) gather(first proposal) (batch []proposal, entry []byte) {
+	batch, commands, size := []proposal{first}, [][]byte{first.command}, len(first.command)
+	for len(batch) < maxEntryCommands && size < maxEntryBytes {
+		select {
+		case p := <-n.queue:
+			batch, commands, size = append(batch, p), append(commands, p.command), size+len(p.command)
+			continue
+		default:
+		}
+		break
 	}
-	o := outcome{index: applied.Index()}
-	if res, ok := applied.Response().(state.Result); ok {
-		o.object = res.Object
-		return o, res.Err
+	return batch, state.Entry(commands...)
+}
+
+// answerAll tells proposers what became of their commands.
+func (n *Node) answerAll(flights <-chan flight) {
+	for f := range flights {
+		err := f.future.Error()
+		var results []state.Result
+		if err != nil {
+			err = raftError(err)
+		} else {
+			results, _ = f.future.Response().([]state.Result)
+		}
+		for i, p := range f.proposals {
+			a := answer{err: err}
+			switch {
+			case i < len(results):
+				a.result = results[i]
+			case err == nil: // the latch has tripped before it was applied
+				a.err = stopped(n.latch.tripped())
+			}
+			<-n.slots
+			p.done <- a
+		}
 	}
-	return o, nil
 }
 
 // raftError gives what Raft says a code of ours.
@@ -130,11 +182,11 @@ func waited(ctx context.Context, what string) error {
 	return api.Errorf(code, "%s: %w", what, context.Cause(ctx))
 }
 
-// result gives the outcome of a put its type.
-func result[T any](o outcome, err error) (T, error) {
-	object, ok := o.object.(T)
+// stored gives the outcome of a put its type.
+func stored[T any](res state.Result, err error) (T, error) {
+	object, ok := res.Object.(T)
 	if err == nil && !ok {
-		err = fmt.Errorf("commit write: got a %T, want a %T", o.object, object)
+		err = fmt.Errorf("commit write: got a %T, want a %T", res.Object, object)
 	}
 	return object, err
 }

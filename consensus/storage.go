@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -44,9 +45,11 @@ func openBolt(path string, wait time.Duration) (rawStore, error) {
 // checksum; the vote is one write.
 type storage struct {
 	rawStore
-	latch  *latch
-	now    func() time.Time
-	synced func(time.Duration) // told how long each write of entries took
+	latch *latch
+	now   func() time.Time
+	// makeRoom gives up the disk's reserve, and reports whether there was one.
+	makeRoom func() bool
+	synced   func(time.Duration) // told how long each write of entries took
 	// voteTerm is the first half of a vote, see SetUint64. Only Raft's main loop votes.
 	voteTerm uint64
 }
@@ -62,7 +65,11 @@ func (s *storage) write(what string, f func() error) error {
 	if err := s.latch.tripped(); err != nil {
 		return err
 	}
-	if err := f(); err != nil {
+	err := f()
+	if errors.Is(err, syscall.ENOSPC) && s.makeRoom() {
+		err = f() // the failed transaction was rolled back: nothing of it is there
+	}
+	if err != nil {
 		err = fmt.Errorf("%s: %w", what, err)
 		s.latch.trip(err)
 		return err
@@ -98,8 +105,27 @@ func (s *storage) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. What a snapshot has made dispensable goes in
+// small steps: a transaction that deletes a million entries would keep writes waiting
+// for seconds. Oldest first, so that the log has no hole after a crash.
 func (s *storage) DeleteRange(first, last uint64) error {
+	oldest, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if first <= oldest {
+		for ; first+deleteStep < last; first += deleteStep {
+			if err := s.deleteOnce(first, first+deleteStep-1); err != nil {
+				return err
+			}
+		}
+	}
+	return s.deleteOnce(first, last)
+}
+
+const deleteStep = 1024
+
+func (s *storage) deleteOnce(first, last uint64) error {
 	return s.write("delete log entries", func() error { return s.rawStore.DeleteRange(first, last) })
 }
 

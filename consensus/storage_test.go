@@ -57,7 +57,7 @@ func openStorage(t *testing.T, path string, before func(string) error) (*storage
 	f := newFatals()
 	return &storage{
 		rawStore: &faultyStore{raw, before}, latch: newLatch(f.call),
-		now: time.Now, synced: func(time.Duration) {},
+		now: time.Now, makeRoom: func() bool { return false }, synced: func(time.Duration) {},
 	}, f
 }
 

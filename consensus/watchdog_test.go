@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hashicorp/raft"
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/state"
 )
@@ -120,11 +119,8 @@ func TestUnreadableEntryStopsTheNode(t *testing.T) {
 	n := open(t, cfg)
 	putServices(t, n, 0, 1)
 	index := n.Index()
-	res, err := n.submit(t.Context(), func() raft.Future {
-		return n.raft.Apply([]byte{state.Version + 1, '{', '}'}, enqueueWait)
-	})
-	if err == nil {
-		t.Errorf("got %+v", res)
+	if err := n.raft.Apply([]byte{state.Version + 1, '{', '}'}, enqueueWait).Error(); err != nil {
+		t.Fatal(err)
 	}
 	if err := fatal.wait(t); !errors.Is(err, state.ErrUnreadable) {
 		t.Errorf("Fatal got %v", err)

@@ -16,14 +16,14 @@ func (n *Node) PutService(ctx context.Context, s *api.Service, ifMatch *uint64) 
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return result[*api.Service](n.propose(ctx, &state.Command{PutService: &state.PutService{Service: c, IfMatch: ifMatch}}))
+	return stored[*api.Service](n.propose(ctx, &state.Command{PutService: &state.PutService{Service: c, IfMatch: ifMatch}}))
 }
 
 // DeleteService removes a service and its instances, and returns the index at which
 // they are gone.
 func (n *Node) DeleteService(ctx context.Context, name string, ifMatch *uint64) (uint64, error) {
-	o, err := n.propose(ctx, &state.Command{DeleteService: &state.DeleteService{Name: name, IfMatch: ifMatch}})
-	return o.index, err
+	res, err := n.propose(ctx, &state.Command{DeleteService: &state.DeleteService{Name: name, IfMatch: ifMatch}})
+	return res.Index, err
 }
 
 // PutInstance creates an instance or replaces what users write of it; see
@@ -34,7 +34,7 @@ func (n *Node) PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint64
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return result[*api.Instance](n.propose(ctx, &state.Command{PutInstance: &state.PutInstance{Instance: c, IfMatch: ifMatch}}))
+	return stored[*api.Instance](n.propose(ctx, &state.Command{PutInstance: &state.PutInstance{Instance: c, IfMatch: ifMatch}}))
 }
 
 // DeleteInstance removes an instance, and returns the index at which it is gone.
@@ -42,8 +42,8 @@ func (n *Node) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64)
 	if err := ref.Validate(); err != nil {
 		return 0, err
 	}
-	o, err := n.propose(ctx, &state.Command{DeleteInstance: &state.DeleteInstance{Ref: ref, IfMatch: ifMatch}})
-	return o.index, err
+	res, err := n.propose(ctx, &state.Command{DeleteInstance: &state.DeleteInstance{Ref: ref, IfMatch: ifMatch}})
+	return res.Index, err
 }
 
 // PutNode creates or replaces the description of a node; see [Node.PutService].
@@ -53,7 +53,7 @@ func (n *Node) PutNode(ctx context.Context, node *api.Node) (*api.Node, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return result[*api.Node](n.propose(ctx, &state.Command{PutNode: &state.PutNode{Node: c}}))
+	return stored[*api.Node](n.propose(ctx, &state.Command{PutNode: &state.PutNode{Node: c}}))
 }
 
 // PutToken creates or replaces a token; see [Node.PutService].
@@ -63,13 +63,13 @@ func (n *Node) PutToken(ctx context.Context, t *api.Token) (*api.Token, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return result[*api.Token](n.propose(ctx, &state.Command{PutToken: &state.PutToken{Token: c}}))
+	return stored[*api.Token](n.propose(ctx, &state.Command{PutToken: &state.PutToken{Token: c}}))
 }
 
 // DeleteToken removes a token, and returns the index at which it is gone.
 func (n *Node) DeleteToken(ctx context.Context, id string) (uint64, error) {
-	o, err := n.propose(ctx, &state.Command{DeleteToken: &state.DeleteToken{ID: id}})
-	return o.index, err
+	res, err := n.propose(ctx, &state.Command{DeleteToken: &state.DeleteToken{ID: id}})
+	return res.Index, err
 }
 
 // Place puts instances on nodes, those whose generation still fits.

@@ -23,7 +23,6 @@ type fakeCluster struct {
 	t *testing.T
 
 	mu       sync.Mutex
-	index    uint64
 	leading  bool
 	changed  chan struct{}
 	barriers int
@@ -48,9 +47,8 @@ func (f *fakeCluster) do(c state.Command) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.index++
-	if res := f.Apply(f.index, b); res.Err != nil {
-		f.t.Error(res.Err)
+	if res, err := f.Apply(state.Entry(b)); err != nil || res[0][0].Err != nil {
+		f.t.Errorf("got %v %v", res, err)
 	}
 }
 

@@ -12,8 +12,7 @@ import (
 
 type world struct {
 	*state.Store
-	t     rapid.TB
-	index uint64
+	t rapid.TB
 }
 
 func (w *world) do(c state.Command) {
@@ -21,9 +20,8 @@ func (w *world) do(c state.Command) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.index++
-	if res := w.Apply(w.index, b); res.Err != nil {
-		w.t.Fatal(res.Err)
+	if res, err := w.Apply(state.Entry(b)); err != nil || res[0][0].Err != nil {
+		w.t.Fatalf("got %v %v", res, err)
 	}
 }
 

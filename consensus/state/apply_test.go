@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ func TestServiceLifeCycle(t *testing.T) {
 	}
 	d.must(putInstance(testInstance("app", "a")))
 	changed := d.must(putService(testService("app", func(s *api.Service) { s.Health = "/up" }))).(*api.Service)
-	if changed.Revision != 4 || !changed.CreatedAt.Equal(at(0)) || !changed.UpdatedAt.Equal(at(3)) {
+	if changed.Revision != 3 || !changed.CreatedAt.Equal(at(0)) || !changed.UpdatedAt.Equal(at(3)) {
 		t.Errorf("changed: got %+v", changed)
 	}
 	if n := d.View().InstanceCount("app"); n != 1 {
@@ -44,18 +45,18 @@ func TestIfMatch(t *testing.T) {
 	if want := "change service app: it does not exist, so it has no revision 7"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	d.must(put(0, "")) // index 2
+	d.must(put(0, "")) // revision 1
 	err = d.fails(put(0, "/x"), api.CodeStaleRevision)
-	if want := "change service app: its revision is 2, not 0"; err.Error() != want {
+	if want := "change service app: its revision is 1, not 0"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	d.must(put(2, "/x"))
-	d.must(putInstance(testInstance("app", "a"))) // index 5
+	d.must(put(1, "/x"))                          // 2
+	d.must(putInstance(testInstance("app", "a"))) // 3
 	d.fails(Command{PutInstance: &PutInstance{Instance: testInstance("app", "a"), IfMatch: ptr(uint64(4))}}, api.CodeStaleRevision)
 	d.fails(Command{DeleteInstance: &DeleteInstance{Ref: ref("app", "a"), IfMatch: ptr(uint64(4))}}, api.CodeStaleRevision)
-	d.must(Command{DeleteInstance: &DeleteInstance{Ref: ref("app", "a"), IfMatch: ptr(uint64(5))}})
-	d.fails(Command{DeleteService: &DeleteService{Name: "app", IfMatch: ptr(uint64(2))}}, api.CodeStaleRevision)
-	d.must(Command{DeleteService: &DeleteService{Name: "app", IfMatch: ptr(uint64(4))}})
+	d.must(Command{DeleteInstance: &DeleteInstance{Ref: ref("app", "a"), IfMatch: ptr(uint64(3))}})
+	d.fails(Command{DeleteService: &DeleteService{Name: "app", IfMatch: ptr(uint64(1))}}, api.CodeStaleRevision)
+	d.must(Command{DeleteService: &DeleteService{Name: "app", IfMatch: ptr(uint64(2))}})
 }
 
 func TestPutInstanceKeepsWhatOthersWrite(t *testing.T) {
@@ -96,8 +97,8 @@ func TestPutInstanceKeepsWhatOthersWrite(t *testing.T) {
 	if put.Node != "n1" || put.Generation != 1 || put.Observed.State != api.StateRunning || put.EffectiveWeight() != 7 {
 		t.Errorf("got %+v", put)
 	}
-	if put.Revision != d.index {
-		t.Errorf("got revision %d, want %d", put.Revision, d.index)
+	if put.Revision != d.View().Index() {
+		t.Errorf("got revision %d, want %d", put.Revision, d.View().Index())
 	}
 }
 
@@ -240,37 +241,52 @@ func TestUnplaced(t *testing.T) {
 	}
 }
 
-func TestUnreadableCommands(t *testing.T) {
-	good, err := (&Command{InitCluster: &InitCluster{ClusterID: "c"}}).Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range map[string][]byte{
+func TestUnreadableEntries(t *testing.T) {
+	first := encode(t, Command{InitCluster: &InitCluster{ClusterID: "c"}})
+	good := encode(t, putService(testService("app")))
+	for name, entry := range map[string][]byte{
 		"empty":          {},
-		"newer format":   append([]byte{Version + 1}, good[1:]...),
-		"not JSON":       []byte("\x01nonsense"),
-		"cut short":      good[:len(good)-3],
-		"trailing":       append(slices.Clone(good), good[1:]...),
-		"no operation":   []byte("\x01{\"time\":\"2026-01-02T03:04:05Z\"}"),
-		"two operations": []byte("\x01{\"init_cluster\":{\"cluster_id\":\"a\"},\"delete_token\":{\"id\":\"b\"}}"),
-		"unknown op":     []byte("\x01{\"fly\":{}}"),
-		"unknown field":  []byte("\x01{\"init_cluster\":{\"cluster_id\":\"a\",\"colour\":\"red\"}}"),
+		"newer format":   append([]byte{Version + 1}, Entry(first, good)[1:]...),
+		"not JSON":       Entry(first, []byte("nonsense"), good),
+		"cut short":      Entry(first, good[:len(good)-3]),
+		"no operation":   Entry(first, []byte(`{"time":"2026-01-02T03:04:05Z"}`), good),
+		"two operations": Entry(first, []byte(`{"init_cluster":{"cluster_id":"a"},"delete_token":{"id":"b"}}`), good),
+		"unknown op":     Entry(first, []byte(`{"fly":{}}`), good),
+		"unknown field":  Entry(first, []byte(`{"init_cluster":{"cluster_id":"a","colour":"red"}}`), good),
 	} {
 		s := New()
-		if res := s.Apply(1, b); !errors.Is(res.Err, ErrUnreadable) {
-			t.Errorf("%s: got %v, want ErrUnreadable", name, res.Err)
+		res, err := s.Apply(entry, Entry(good))
+		if !errors.Is(err, ErrUnreadable) || len(res) != 2 || res[1] != nil {
+			t.Errorf("%s: got %v %v, want ErrUnreadable and nothing after it", name, res, err)
 		}
-		if s.View().Index() != 0 {
-			t.Errorf("%s: it changed the state", name)
+		if _, ok := s.View().Service("app"); ok {
+			t.Errorf("%s: what follows was applied", name)
 		}
 	}
 	if _, err := (&Command{}).Encode(); err == nil {
 		t.Error("a command without operation was encoded")
 	}
-	d := drive(t)
-	d.must(putService(testService("app")))
-	if res := d.Apply(1, good); api.CodeOf(res.Err) != api.CodeInternal {
-		t.Errorf("an index applied twice: got %v", res.Err)
+}
+
+func TestEntryOfSeveralCommands(t *testing.T) {
+	s := New()
+	res, err := s.Apply(
+		Entry(encode(t, putService(testService("a"))), encode(t, putInstance(testInstance("none", "x"))), encode(t, putService(testService("b")))),
+		Entry(),
+		Entry(encode(t, putService(testService("a"))), encode(t, putService(testService("c")))),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, entry := range res {
+		for _, r := range entry {
+			got = append(got, fmt.Sprintf("%d %s", r.Index, api.CodeOf(r.Err)))
+		}
+		got = append(got, "/")
+	}
+	if want := "1 0 not_found 2 / / 2 3 /"; strings.Join(strings.Fields(strings.Join(got, " ")), " ") != want {
+		t.Errorf("got %v, want %s", got, want)
 	}
 }
 
@@ -280,7 +296,6 @@ func TestKeysMustNotBeEmpty(t *testing.T) {
 	d.fails(putInstance(api.Instance{}), api.CodeInvalid)
 	d.fails(Command{PutNode: &PutNode{}}, api.CodeInvalid)
 	d.fails(Command{PutToken: &PutToken{}}, api.CodeInvalid)
-	d.fails(Command{SyncFile: &SyncFile{Instances: []api.Ref{{}}}}, api.CodeInvalid)
 }
 
 func TestPreview(t *testing.T) {

@@ -21,28 +21,37 @@ func BenchmarkEncode(b *testing.B) {
 
 func BenchmarkDecode(b *testing.B) {
 	c := putService(testService("app"))
-	raw, _ := c.Encode()
-	b.SetBytes(int64(len(raw)))
+	entry := Entry(encode(b, c))
+	b.SetBytes(int64(len(entry)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := decode(raw); err != nil {
+		dec, err := newDecoder(entry)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := dec.next(); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func BenchmarkApplyPutService(b *testing.B) {
-	d := drive(b)
-	c := putService(testService("app"))
-	raw, _ := c.Encode()
-	b.ReportAllocs()
-	for i := range b.N {
-		// A change each time: the revision alone does not make one.
-		c.PutService.Service.MaxRestarts = 1 + i%1000
-		if i%1000 == 0 {
-			raw, _ = c.Encode()
+// BenchmarkApply applies entries of 64 changed services each.
+func BenchmarkApply(b *testing.B) {
+	s := New()
+	var entries [2][]byte
+	for n := range entries {
+		var commands [][]byte
+		for i := range 64 {
+			c := putService(testService(fmt.Sprint("app", i), func(s *api.Service) { s.MaxRestarts = n + 1 }))
+			commands = append(commands, encode(b, c))
 		}
-		d.Apply(uint64(i+1), raw)
+		entries[n] = Entry(commands...)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := s.Apply(entries[i%2]); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 )
 
-// Version is the format of encoded commands, their first byte. The rest is JSON.
+// Version is the format of log entries, their first byte. The rest is JSON: commands,
+// one a line.
 const Version = 1
 
 // ErrUnreadable is wrapped by the error of a command, or a snapshot, that this build
@@ -151,33 +152,54 @@ func (c *Command) operation() operation {
 	return op
 }
 
-// Encode returns the command's bytes, for [Store.Apply] on every node.
+// Encode returns the command's bytes, to become part of an [Entry].
 func (c *Command) Encode() ([]byte, error) {
 	if c.operation() == nil {
 		return nil, errors.New("encode command: want exactly one operation")
 	}
-	var buf bytes.Buffer
-	buf.WriteByte(Version)
-	if err := json.NewEncoder(&buf).Encode(c); err != nil {
+	b, err := json.Marshal(c)
+	if err != nil {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
-	return buf.Bytes()[:buf.Len()-1], nil // without the encoder's newline
+	return b, nil
 }
 
-// decode reads what Encode wrote. It is strict: a field that it does not know means
-// that a newer version gave it a meaning which this one would lose.
-func decode(b []byte) (*Command, error) {
-	if len(b) == 0 || b[0] != Version {
-		return nil, fmt.Errorf("decode command: %w: want format %d", ErrUnreadable, Version)
+// Entry returns a log entry of encoded commands, for [Store.Apply] on every node. What
+// they cost is mostly what an entry costs, so that many share one.
+func Entry(commands ...[]byte) []byte {
+	size := 1
+	for _, c := range commands {
+		size += len(c) + 1
 	}
+	entry := append(make([]byte, 0, size), Version)
+	for _, c := range commands {
+		entry = append(append(entry, c...), '\n')
+	}
+	return entry
+}
+
+// decoder reads the commands of an entry. It is strict: a field that it does not know
+// means that a newer version gave it a meaning which this one would lose.
+type decoder struct{ *json.Decoder }
+
+func newDecoder(entry []byte) (decoder, error) {
+	if len(entry) == 0 || entry[0] != Version {
+		return decoder{}, fmt.Errorf("decode entry: %w: want format %d", ErrUnreadable, Version)
+	}
+	d := json.NewDecoder(bytes.NewReader(entry[1:]))
+	d.DisallowUnknownFields()
+	return decoder{d}, nil
+}
+
+// next returns the next command, nil after the last.
+func (d decoder) next() (*Command, error) {
 	var c Command
-	dec := json.NewDecoder(bytes.NewReader(b[1:]))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return nil, fmt.Errorf("decode command: %w: %w", ErrUnreadable, err)
+	err := d.Decode(&c)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("decode command: %w: more than one value", ErrUnreadable)
+	if err != nil {
+		return nil, fmt.Errorf("decode command: %w: %w", ErrUnreadable, err)
 	}
 	if c.operation() == nil {
 		return nil, fmt.Errorf("decode command: %w: want exactly one operation", ErrUnreadable)

@@ -9,7 +9,7 @@ import (
 // data is one version of everything that is replicated. It is a value made of
 // persistent trees: a copy is a snapshot, and changing the copy leaves the original.
 type data struct {
-	index     uint64 // of the last command that changed anything
+	index     uint64 // how many commands have changed anything
 	clusterID string
 	services  tree[string, *service]
 	instances tree[api.Ref, *api.Instance]

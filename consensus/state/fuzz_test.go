@@ -9,30 +9,33 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 )
 
-// FuzzApply feeds lines as commands: no bytes make Apply panic, change anything when it
-// fails, or bring about a state that a snapshot does not hold.
+// FuzzApply feeds lines as entries: no bytes make Apply panic, change anything when a
+// command fails, or bring about a state that a snapshot does not hold.
 func FuzzApply(f *testing.F) {
 	var all []byte
 	for _, e := range readGolden(f, "testdata/"+goldenName+".log") {
-		f.Add(e.Command[1:])
-		all = append(append(all, e.Command[1:]...), '\n')
+		f.Add(e[1:])
+		all = append(all, e[1:]...)
 	}
 	f.Add(all)
 	f.Add([]byte("not a command"))
 	f.Fuzz(func(t *testing.T, lines []byte) {
 		s := New()
-		index := uint64(0)
 		var early *View
 		var hash [32]byte
 		for line := range bytes.SplitSeq(lines, []byte("\n")) {
-			index++
 			before := s.View()
-			res := s.Apply(index, append([]byte{Version}, line...))
-			if res.Err != nil && s.View() != before {
-				t.Fatalf("%q failed with %v and changed the state", line, res.Err)
+			res, err := s.Apply(Entry(line))
+			if err != nil && !errors.Is(err, ErrUnreadable) {
+				t.Fatalf("%q: got %v", line, err)
 			}
-			if _, ok := errors.AsType[*api.Error](res.Err); res.Err != nil && !ok && !errors.Is(res.Err, ErrUnreadable) {
-				t.Fatalf("%q: got an error of no kind: %v", line, res.Err)
+			if len(res[0]) == 1 && res[0][0].Err != nil && s.View() != before {
+				t.Fatalf("%q failed with %v and changed the state", line, res[0][0].Err)
+			}
+			for _, r := range res[0] {
+				if _, ok := errors.AsType[*api.Error](r.Err); r.Err != nil && !ok {
+					t.Fatalf("%q: got an error of no kind: %v", line, r.Err)
+				}
 			}
 			if early == nil && s.View().Index() > 0 {
 				early, hash = s.View(), s.View().Hash()
@@ -60,8 +63,8 @@ func FuzzRaw(f *testing.F) {
 	f.Add([]byte{Version + 1, '{', '}'})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := New()
-		if res := s.Apply(1, b); res.Err != nil && s.View().Index() != 0 {
-			t.Fatalf("%q failed with %v and changed the state", b, res.Err)
+		if res, err := s.Apply(b); err != nil && len(res[0]) == 0 && s.View().Index() != 0 {
+			t.Fatalf("%q failed with %v and changed the state", b, err)
 		}
 	})
 }

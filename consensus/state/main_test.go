@@ -7,6 +7,7 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -49,12 +50,11 @@ func testToken(id string) api.Token {
 	return api.Token{ID: id, Role: api.RoleAdmin, SHA256: make([]byte, 32)}
 }
 
-// driven applies commands with growing indexes, through their encoding.
+// driven applies commands through their encoding, each at a second of its own.
 type driven struct {
 	*Store
-	t     testing.TB
-	index uint64
-	log   []Entry
+	t   testing.TB
+	log [][]byte // the entries so far
 }
 
 func drive(t testing.TB) *driven { return &driven{Store: New(), t: t} }
@@ -62,15 +62,29 @@ func drive(t testing.TB) *driven { return &driven{Store: New(), t: t} }
 func (d *driven) do(c Command) Result {
 	d.t.Helper()
 	if c.Time.IsZero() {
-		c.Time = at(int(d.index))
+		c.Time = at(len(d.log))
 	}
+	d.log = append(d.log, Entry(encode(d.t, c)))
+	return applyOne(d.t, d.Store, d.log[len(d.log)-1])
+}
+
+func encode(t rapid.TB, c Command) []byte {
+	t.Helper()
 	b, err := c.Encode()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
-	d.index++
-	d.log = append(d.log, Entry{d.index, b})
-	return d.Apply(d.index, b)
+	return b
+}
+
+// applyOne applies an entry of one readable command.
+func applyOne(t rapid.TB, s *Store, entry []byte) Result {
+	t.Helper()
+	res, err := s.Apply(entry)
+	if err != nil || len(res[0]) != 1 {
+		t.Fatalf("apply %q: got %v %v", entry, res, err)
+	}
+	return res[0][0]
 }
 
 func (d *driven) must(c Command) any {

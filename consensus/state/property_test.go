@@ -61,19 +61,17 @@ func genCommand(t *rapid.T) Command {
 	}
 }
 
-// genLog draws encoded commands with gaps in their indexes, as Raft's own entries leave.
-func genLog(t *rapid.T) []Entry {
-	var log []Entry
-	index := uint64(0)
-	for n := range rapid.IntRange(0, 40).Draw(t, "length") {
-		c := genCommand(t)
-		c.Time = at(n)
-		b, err := c.Encode()
-		if err != nil {
-			t.Fatal(err)
+// genLog draws entries of a command or several.
+func genLog(t *rapid.T) [][]byte {
+	var log [][]byte
+	for n := range rapid.IntRange(0, 25).Draw(t, "length") {
+		var commands [][]byte
+		for range rapid.IntRange(1, 3).Draw(t, "commands") {
+			c := genCommand(t)
+			c.Time = at(n)
+			commands = append(commands, encode(t, c))
 		}
-		index += rapid.Uint64Range(1, 3).Draw(t, "gap")
-		log = append(log, Entry{index, b})
+		log = append(log, Entry(commands...))
 	}
 	return log
 }
@@ -94,23 +92,32 @@ func TestDeterminism(t *testing.T) {
 		log := genLog(t)
 		one, batched, restored := New(), New(), New()
 		cut := rapid.IntRange(0, len(log)).Draw(t, "cut")
-		var single []Result
+		apply := func(s *Store, entries ...[]byte) (out string) {
+			res, err := s.Apply(entries...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, entry := range res {
+				for _, r := range entry {
+					out += fmt.Sprintln(r.Index, r.Err)
+				}
+			}
+			return out
+		}
+		single := ""
 		for n, e := range log {
 			if n == cut {
 				if err := restored.Restore(bytes.NewReader(snapshotOf(t, one.View()))); err != nil {
 					t.Fatal(err)
 				}
 			}
-			single = append(single, one.Apply(e.Index, e.Command))
+			single += apply(one, e)
 			if n >= cut {
-				restored.Apply(e.Index, e.Command)
+				apply(restored, e)
 			}
 		}
-		all := append(batched.ApplyBatch(log[:cut]), batched.ApplyBatch(log[cut:])...)
-		for n := range log {
-			if a, b := fmt.Sprint(single[n].Err), fmt.Sprint(all[n].Err); a != b {
-				t.Fatalf("command %d: %s alone, %s in a batch", n, a, b)
-			}
+		if all := apply(batched, log[:cut]...) + apply(batched, log[cut:]...); all != single {
+			t.Fatalf("got %s in a batch, %s alone", all, single)
 		}
 		if one.View().Hash() != batched.View().Hash() {
 			t.Fatal("a batch gives another state")
@@ -133,13 +140,9 @@ func TestOneWriterPerField(t *testing.T) {
 		for n := range rapid.IntRange(1, 40).Draw(t, "length") {
 			c := genCommand(t)
 			c.Time = at(n)
-			b, err := c.Encode()
-			if err != nil {
-				t.Fatal(err)
-			}
 			before := s.View()
 			views = append(views, seen{before, before.Hash()})
-			res := s.Apply(uint64(n+1), b)
+			res := applyOne(t, s, Entry(encode(t, c)))
 			after := s.View()
 			if res.Err != nil && after != before {
 				t.Fatalf("%+v failed with %v and changed the state", c, res.Err)

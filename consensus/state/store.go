@@ -1,7 +1,6 @@
 package state
 
 import (
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -10,8 +9,8 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 )
 
-// Store holds the current version of the state. Apply, ApplyBatch and Restore belong
-// to one goroutine; everything else may be called from any.
+// Store holds the current version of the state. Apply and Restore belong to one
+// goroutine; everything else may be called from any.
 type Store struct {
 	weights *weights
 	view    atomic.Pointer[View]
@@ -33,67 +32,69 @@ type Result struct {
 	// *api.Token put or deleted, the cluster id, how many placements or reports took
 	// effect, nil for a SyncFile. It is shared and must not be changed.
 	Object any
-	// Err says why the command had no effect: an *api.Error, or an error that wraps
-	// ErrUnreadable.
+	// Index is the state's index after the command.
+	Index uint64
+	// Err is an *api.Error that says why the command had no effect.
 	Err error
 }
 
-// Entry is a command with its place in the log.
-type Entry struct {
-	Index   uint64
-	Command []byte
-}
-
-// Apply applies one encoded command. Every index is applied once, in growing order. A
-// command that fails changes nothing.
-func (s *Store) Apply(index uint64, command []byte) Result {
-	return s.ApplyBatch([]Entry{{Index: index, Command: command}})[0]
-}
-
-// ApplyBatch applies commands one after the other, and shows readers the outcome of
-// all of them at once. After a command that can't be read none of the rest is applied:
-// what they would do to the state that it leads to nobody can tell.
-func (s *Store) ApplyBatch(entries []Entry) []Result {
-	results := make([]Result, len(entries))
-	now := s.View().data
-	var events []api.Event
+// Apply applies log entries in their order, and shows readers the outcome of all of them
+// at once. It returns the results of each entry's commands. A command that fails changes
+// nothing. After one that can't be read nothing more is applied, for what the rest would
+// do to the state that it leads to nobody can tell: the error wraps ErrUnreadable.
+func (s *Store) Apply(entries ...[]byte) ([][]Result, error) {
+	results := make([][]Result, len(entries))
+	w := writer{data: s.View().data, weights: s.weights}
+	var err error
 	for i, e := range entries {
-		c, err := decode(e.Command)
-		if err != nil {
-			for ; i < len(entries); i++ {
-				results[i] = Result{Err: fmt.Errorf("apply entry %d: %w", e.Index, err)}
-			}
+		if results[i], err = w.applyEntry(e); err != nil {
 			break
 		}
-		after, t, res := now.apply(c, e.Index, s.weights)
-		results[i] = res
-		events = append(events, t...)
-		now = after
 	}
-	s.publish(now, events)
-	return results
+	s.publish(w.data, w.events)
+	return results, err
 }
 
-// apply returns the data after the command, which is d itself unless the command
-// changed something, and the events of the change.
-func (d data) apply(c *Command, index uint64, w *weights) (data, []api.Event, Result) {
-	if index <= d.index {
-		return d, nil, Result{Err: api.Errorf(api.CodeInternal, "apply command: index %d is not after %d", index, d.index)}
+// writer applies commands to data of its own.
+type writer struct {
+	data
+	weights *weights
+	events  []api.Event
+}
+
+func (w *writer) applyEntry(entry []byte) ([]Result, error) {
+	dec, err := newDecoder(entry)
+	if err != nil {
+		return nil, err
 	}
+	var results []Result
+	for {
+		c, err := dec.next()
+		if c == nil || err != nil {
+			return results, err
+		}
+		results = append(results, w.apply(c))
+	}
+}
+
+// apply changes the data and notes the events if the command has an effect. The index
+// counts such commands: it is the same on every node, whatever else is in its log.
+func (w *writer) apply(c *Command) Result {
 	op := c.operation()
 	if op == nil {
-		return d, nil, Result{Err: fmt.Errorf("apply command: %w: want exactly one operation", ErrUnreadable)}
+		return Result{Err: api.Errorf(api.CodeInternal, "apply command: want exactly one operation")}
 	}
-	t := &txn{data: d, weights: w, at: index, now: c.Time}
+	t := &txn{data: w.data, weights: w.weights, at: w.index + 1, now: c.Time}
 	object, err := op.apply(t)
 	if err != nil {
-		return d, nil, Result{Err: err}
+		return Result{Err: err}
 	}
-	if len(t.events) == 0 && t.clusterID == d.clusterID {
-		return d, nil, Result{Object: object}
+	if len(t.events) > 0 || t.clusterID != w.clusterID {
+		t.index = t.at
+		w.data = t.data
+		w.events = append(w.events, t.events...)
 	}
-	t.index = index
-	return t.data, t.events, Result{Object: object}
+	return Result{Object: object, Index: w.index}
 }
 
 // publish makes d what readers see.
@@ -116,8 +117,9 @@ func (s *Store) View() *View { return s.view.Load() }
 // it would change anything. A command that would not need not go through the log.
 func (s *Store) Preview(c *Command) (res Result, changes bool) {
 	before := s.View().data
-	after, _, res := before.apply(c, before.index+1, s.weights)
-	return res, after.index != before.index
+	w := writer{data: before, weights: s.weights}
+	res = w.apply(c)
+	return res, w.index != before.index
 }
 
 // Events returns what happened after the given index, oldest first, and a channel that

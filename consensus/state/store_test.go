@@ -31,7 +31,7 @@ func TestEvents(t *testing.T) {
 	for _, e := range events {
 		got = append(got, fmt.Sprintf("%d %s %s %v", e.Index, e.Type, e.Key, e.Instance != nil))
 	}
-	want := "2 instance.updated app:a true, 4 instance.deleted app:a false, 4 service.deleted app false"
+	want := "2 instance.updated app:a true, 3 instance.deleted app:a false, 3 service.deleted app false"
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("got %s, want %s", s, want)
 	}
@@ -74,7 +74,7 @@ func TestRestore(t *testing.T) {
 	d := drive(t)
 	goldenScript(d)
 	s := New()
-	s.Apply(1, d.log[0].Command)
+	applyOne(t, s, d.log[0])
 	_, changed, _ := s.Events(0)
 	before := s.View()
 	if err := s.Restore(bytes.NewReader(snapshotOf(t, d.View()))); err != nil {
@@ -167,17 +167,13 @@ func TestReadersDuringWrites(t *testing.T) {
 		})
 	}
 	for batch := range 100 {
-		var entries []Entry
+		var commands [][]byte
 		for i := range 10 {
-			c := putInstance(testInstance("app", fmt.Sprintf("%d-%d", batch, i)))
-			b, err := c.Encode()
-			if err != nil {
-				t.Fatal(err)
-			}
-			d.index++
-			entries = append(entries, Entry{d.index, b})
+			commands = append(commands, encode(t, putInstance(testInstance("app", fmt.Sprintf("%d-%d", batch, i)))))
 		}
-		d.ApplyBatch(entries)
+		if _, err := d.Apply(Entry(commands...)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	close(done)
 	readers.Wait()

@@ -48,9 +48,6 @@ func (c *SyncFile) syncInstances(t *txn) error {
 
 // declareInstance creates a missing instance, and makes an existing one the file's.
 func (t *txn) declareInstance(ref api.Ref) error {
-	if ref.ID == "" {
-		return noKey("instances.id")
-	}
 	// Spelt out, because a default that changes in api one day must not change what
 	// the commands of today do.
 	weight := 100

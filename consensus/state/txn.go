@@ -11,7 +11,7 @@ import (
 type txn struct {
 	data
 	weights *weights
-	at      uint64    // the command's index
+	at      uint64    // the index if the command has an effect
 	now     time.Time // the command's time
 	events  []api.Event
 }

@@ -14,8 +14,9 @@ type View struct {
 	changed chan struct{}
 }
 
-// Index returns the index of the last command that changed anything. Commands that
-// failed, or found things as they wanted them, don't count.
+// Index returns how many commands have changed anything so far: commands that failed,
+// or found things as they wanted them, don't count. It orders all versions, and is what
+// revisions and events carry.
 func (v *View) Index() uint64 { return v.index }
 
 // Changed returns a channel that is closed by the first change after v.

@@ -1,0 +1,31 @@
+package consensus
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func TestRaftLogs(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	l := raftLogger(log)
+	l.Info("entering leader state", "leader", "x")
+	l.With("peer", "b").Warn("slow", "took", hclog.Fmt("%d ms", 7), "list", []int{1})
+	l.Error("failed", "error", "why")
+	want := strings.Join([]string{
+		`level=WARN msg=slow component=raft peer=b took="7 ms" list=[1]`,
+		`level=ERROR msg=failed component=raft error=why`,
+	}, "\n") + "\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
