@@ -252,7 +252,7 @@ func waitInVain(tb testing.TB, r *Readiness, n int) func() {
 	return func() {
 		closeReadiness(tb, r)
 		for range n {
-			<-done
+			<-done //nolint:errcheck // they end with ErrClosed
 		}
 	}
 }

@@ -251,13 +251,15 @@ func TestPrecedence(t *testing.T) {
 		{
 			"variable", file,
 			[]string{"TENEMENT_PORT=3", "TENEMENT_DATA_DIR=e", "TENEMENT_DOMAIN=env.test"},
-			Flags{}, 3, "e", "env.test",
+			Flags{},
+			3, "e", "env.test",
 		},
 		{"empty variable", file, []string{"TENEMENT_PORT="}, Flags{}, 2, "d", "file.test"},
 		{
 			"flag", file,
 			[]string{"TENEMENT_PORT=3", "TENEMENT_DATA_DIR=e"},
-			Flags{Port: &port, DataDir: "f", Domain: "flag.test"}, 4, "f", "flag.test",
+			Flags{Port: &port, DataDir: "f", Domain: "flag.test"},
+			4, "f", "flag.test",
 		},
 		{"xdg", "", []string{"XDG_DATA_HOME=/xdg"}, Flags{}, 8080, "/xdg/tenement", "localhost"},
 		{"relative xdg is ignored", "", []string{"XDG_DATA_HOME=xdg"}, Flags{}, 8080, "home/.local/share/tenement", "localhost"},
