@@ -186,3 +186,30 @@ func TestCrashWhileStarting(t *testing.T) {
 		}
 	})
 }
+
+// TestCrashAfterChange: a change from before the crash is no reason to skip the pause, or
+// to go on after giving up; one from after it is.
+func TestCrashAfterChange(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.put(plain)
+		n.open()
+		n.want(ref1, api.DesiredRunning)
+		n.expect(ref1, api.StateRunning, gateOpen)
+		n.put(func(s *api.Service) { s.MaxRestarts = 1 })
+		n.expect(ref1, api.StateRunning, gateOpen)
+		n.crash(ref1)
+		time.Sleep(900 * time.Millisecond)
+		n.expect(ref1, api.StateBackoff, gateDown)
+		n.put(func(s *api.Service) { s.MaxRestarts = 2 })
+		n.expect(ref1, api.StateRunning, gateOpen)
+
+		n.put(func(s *api.Service) { s.Restart = api.RestartNever })
+		n.expect(ref1, api.StateRunning, gateOpen)
+		n.crash(ref1)
+		time.Sleep(time.Hour)
+		n.changed(ref1)
+		n.expect(ref1, api.StateFailed, gateDown)
+		n.put(plain)
+		n.expect(ref1, api.StateRunning, gateOpen)
+	})
+}

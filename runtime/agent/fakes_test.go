@@ -15,21 +15,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/driver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 // node is a machine as the agent sees it. Its processes, state and gates outlive an
 // agent, so that a test can go on with the next one.
 type node struct {
-	t     *testing.T
+	t     testing.TB
 	dirs  string
 	boot  string
 	agent *Agent
+	bench bool // programs write nothing
 
 	mu       sync.Mutex
 	services map[string]*api.Service
@@ -81,7 +78,7 @@ type proc struct {
 	term atomic.Bool
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	return &node{
 		t: t, dirs: t.TempDir(), boot: "boot-1",
 		services: make(map[string]*api.Service), insts: make(map[api.Ref]*api.Instance),

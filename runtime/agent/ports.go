@@ -1,15 +1,11 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // The ports that instances are given.
@@ -91,23 +87,6 @@ func (p *ports) inUse() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.used)
-}
-
-// canListen tries every address that a program may choose. A machine without IPv6 has
-// nobody to collide with there.
-func canListen(port int) bool {
-	for _, at := range []struct{ network, host string }{{"tcp4", "127.0.0.1"}, {"tcp4", "0.0.0.0"}, {"tcp6", "::"}} {
-		ln, err := new(net.ListenConfig).Listen(context.Background(), at.network, net.JoinHostPort(at.host, strconv.Itoa(port)))
-		switch {
-		case err == nil:
-			if ln.Close() != nil {
-				return false
-			}
-		case at.network == "tcp4", errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EACCES):
-			return false
-		}
-	}
-	return true
 }
 
 // ephemeralPorts returns the range from which the kernel takes the local ports of

@@ -131,7 +131,7 @@ func (s *supervisor) adopt(r *record, proc driver.Process, err error) {
 	}
 	if err != nil {
 		s.m.Phase, s.m.Reason, s.m.Since = failed, err.Error(), s.agent.cfg.Now()
-		s.revision = s.m.Service.Revision // no reason to try again by itself
+		s.revision, s.checked = s.m.Service.Revision, s.m.Service.Revision
 		s.agent.moveGate(s.ref, gateDown, api.Endpoint{})
 		s.sync()
 		return

@@ -32,8 +32,8 @@ type supervisor struct {
 
 	m        machine
 	instance *api.Instance // as last seen
-	checked  uint64        // the service revision that the run was last compared with
-	revision uint64        // the one that the run, or the last try, was started from
+	checked  uint64        // the service revision that was last looked at
+	revision uint64        // the one that the run was started from, or given up with
 	sum      string        // and its specSum
 	exitCode *int          // of the last run
 
@@ -73,6 +73,9 @@ func newSupervisor(a *Agent, ref api.Ref, asg api.Assignment) *supervisor {
 	if o != nil {
 		s.revision, s.exitCode = o.ServiceRevision, o.ExitCode
 		s.observed.Store(o)
+	}
+	if s.m.Phase == failed {
+		s.checked = s.revision
 	}
 	s.beginPhase()
 	return s
@@ -205,6 +208,9 @@ func (s *supervisor) changePhase(from phase, now time.Time) {
 		s.slot = false
 		s.agent.slots.Release(1)
 	}
+	if to == failed {
+		s.revision = s.m.Service.Revision // a later one is a reason to try again
+	}
 	if !to.serving() {
 		s.checkAt, s.idleAt = time.Time{}, time.Time{}
 	} else if !from.serving() {
@@ -317,14 +323,14 @@ func wantEvent(d api.Desired) event {
 // reason to try a failing one again; the rest applies at once.
 func (s *supervisor) compareSpec() {
 	svc := s.m.Service
-	if p := s.m.Phase; (p == failed || p == backoff) && s.revision != svc.Revision {
-		s.handle(onRoll, "")
-	}
 	if s.checked == svc.Revision {
 		return
 	}
 	s.checked = svc.Revision
-	if s.m.Phase.serving() {
+	switch p := s.m.Phase; {
+	case p == failed, p == backoff:
+		s.handle(onRoll, "")
+	case p.serving():
 		s.idleIn(0)
 		if soon := s.agent.cfg.Now().Add(svc.HealthInterval.Std()); soon.Before(s.checkAt) {
 			s.checkAt = soon
