@@ -118,7 +118,7 @@ a = ["ok", "-x", "UP", 7, "ok", ""]
 	}},
 	{"commands", `
 [service.a]
-health = "/"
+health = "x"
 [service.b]
 command = ""
 [service.c]
@@ -145,6 +145,7 @@ command = "plain/x"
 command = "app\u0000"
 `, []string{
 		`FILE:2: service.a: got no command, want a program and its arguments`,
+		`FILE:3: service.a.health: got "x", want an HTTP path that starts with /`,
 		`FILE:5: service.b.command: got "", want a program and its arguments, quotes balanced`,
 		`FILE:7: service.c.command: got "app 'open", want a program and its arguments, quotes balanced`,
 		`FILE:9: service.d.command: got "missing", which is neither in PATH nor in DIR, want a program in PATH, or the path of one`,

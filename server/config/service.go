@@ -43,7 +43,7 @@ func (l *loader) readService(at []string, values map[string]any) *api.Service {
 	readTable(l, at, "", values, serviceKeys, s, func(name string) { given[name] = true })
 	if _, ok := values["command"]; !ok {
 		l.add(at, "no command", "a program and its arguments", "")
-		return s
+		s.Command = "x" // so that nothing more is said about it
 	}
 	sound := len(l.problems) == before
 	s.SetDefaults()
