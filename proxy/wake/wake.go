@@ -42,6 +42,7 @@ type Queue struct {
 	mu      sync.Mutex
 	calls   map[api.Ref]*call
 	waiting int
+	empty   chan struct{} // closed when waiting comes to zero; nil: nobody asked
 	closed  bool
 }
 
@@ -93,6 +94,26 @@ func (q *Queue) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.waiting
+}
+
+// Settle returns when no request is held, or with ctx's cause.
+func (q *Queue) Settle(ctx context.Context) error {
+	q.mu.Lock()
+	if q.waiting == 0 {
+		q.mu.Unlock()
+		return nil
+	}
+	if q.empty == nil {
+		q.empty = make(chan struct{})
+	}
+	empty := q.empty
+	q.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Close ends every start and every wait and refuses new ones. It returns once no
@@ -154,7 +175,10 @@ func (q *Queue) start(ref api.Ref) *call {
 func (q *Queue) leave(ref api.Ref, c *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting--
+	if q.waiting--; q.waiting == 0 && q.empty != nil {
+		close(q.empty)
+		q.empty = nil
+	}
 	if c.waiting--; c.waiting == 0 {
 		q.forget(ref, c)
 		c.cancel()
