@@ -55,6 +55,7 @@ func TestDeclaredAtRest(t *testing.T) {
 		wantCode(t, n.agent.Wake(t.Context(), ref2), api.CodeUnavailable)
 		wantCode(t, n.agent.Restart(t.Context(), ref2), api.CodeUnavailable)
 		wantCode(t, n.agent.Wake(t.Context(), ref3), api.CodeNotFound)
+		synctest.Wait()
 		if n.started(ref1)+n.started(ref2) != 0 || len(n.agent.supervisors) != 0 {
 			t.Error("something was started")
 		}

@@ -174,7 +174,9 @@ func TestRealFailures(t *testing.T) {
 	n.want(ref1, api.DesiredAsleep)
 	err := n.agent.Wake(t.Context(), ref1)
 	wantCode(t, err, api.CodeFailed)
-	t.Log(err)
+	if want := "start web:one: execute /no/such/program: no such file or directory"; err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
 
 	n.put(func(s *api.Service) { s.Command, s.Args, s.Restart = "sh", []string{"-c", "exit 7"}, api.RestartNever })
 	err = n.agent.Wake(t.Context(), ref1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -99,17 +100,19 @@ func (s *supervisor) launch() {
 
 func (s *supervisor) onLaunched(r launchResult) {
 	s.launched, s.run = nil, r.run
+	detail := ""
+	if r.err != nil {
+		s.agent.cfg.Logger.Warn("start failed", "instance", s.ref, "error", r.err)
+		detail = strings.TrimPrefix(r.err.Error(), "start "+s.ref.String()+": ") // said by whoever shows it
+	}
 	switch {
 	case r.err == nil:
 		s.exitCode = nil
 		s.handle(onStarted, "")
 	case errors.Is(r.err, driver.ErrUnsupported):
-		s.handle(onStartRefused, r.err.Error())
+		s.handle(onStartRefused, detail)
 	default:
-		s.handle(onStartFailed, r.err.Error())
-	}
-	if r.err != nil {
-		s.agent.cfg.Logger.Warn("start failed", "instance", s.ref, "error", r.err)
+		s.handle(onStartFailed, detail)
 	}
 }
 
@@ -117,12 +120,12 @@ func (s *supervisor) onLaunched(r launchResult) {
 // program exists. What is left of a start that failed, putAway frees.
 func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("start program: %w", err)
+		return fmt.Errorf("prepare program: %w", err)
 	}
 	ref := r.rec.Ref
 	drv := a.cfg.Drivers[svc.Isolation]
 	if drv == nil {
-		return fmt.Errorf("start program: isolation %q: %w", svc.Isolation, driver.ErrUnsupported)
+		return fmt.Errorf("isolation %q: %w", svc.Isolation, driver.ErrUnsupported)
 	}
 	port, err := a.ports.take()
 	if err != nil {
@@ -139,7 +142,7 @@ func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 	r.rec.Socket = p.socket
 	spec, err := a.spec(ref, svc, p, r.rec.Start)
 	if err != nil {
-		return fmt.Errorf("start program: %w", err)
+		return fmt.Errorf("prepare program: %w", err)
 	}
 	if err := a.records.save(&r.rec); err != nil {
 		return err
