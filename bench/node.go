@@ -171,6 +171,9 @@ func firstByte(addr, host, path string) (time.Duration, error) {
 		return 0, err
 	}
 	defer conn.Close() //nolint:errcheck // one request only
+	if err := conn.SetDeadline(start.Add(2 * time.Minute)); err != nil {
+		return 0, err
+	}
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host); err != nil {
 		return 0, err
 	}

@@ -185,7 +185,6 @@ func (n *node) openHTTP(_ context.Context, opts *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	n.onClose(func() error { n.proxy.Close(); return nil })
 	return nil
 }
 
@@ -211,6 +210,15 @@ func (n *node) settle(ctx context.Context, _ *Options) error {
 
 // close lets go of everything, in reverse order; programs go on running.
 func (n *node) close() error {
+	if n.proxy != nil {
+		n.proxy.Close()
+	}
+	return n.release()
+}
+
+// release is close, but for the requests and upgraded connections that the proxy has
+// passed on already: those need nothing else of the node.
+func (n *node) release() error {
 	var errs []error
 	for i := len(n.undo) - 1; i >= 0; i-- {
 		errs = append(errs, n.undo[i]())

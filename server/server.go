@@ -284,10 +284,7 @@ func (s *server) loop(ctx context.Context) error {
 			return s.end(errors.Is(context.Cause(ctx), ErrInterrupted))
 		case u := <-s.upgrades:
 			replaced, err := s.replace(ctx, u)
-			if replaced {
-				return s.linger()
-			}
-			if s.node == nil {
+			if replaced || s.node == nil {
 				return err
 			}
 			s.opts.Logger.Error("the successor did not take over, this server goes on", "error", err)
@@ -315,8 +312,8 @@ func (s *server) drain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// replace starts a successor and lets it take over. It reports whether that happened;
-// when it did not, this server serves on, unless its node is nil: then it can't.
+// replace starts a successor, lets it take over and lingers. It reports whether that
+// happened; when it did not, this server serves on, unless its node is nil: then it can't.
 func (s *server) replace(ctx context.Context, u upgrade) (bool, error) {
 	next, err := s.prepare(ctx, u.request)
 	if err != nil {
@@ -331,9 +328,9 @@ func (s *server) replace(ctx context.Context, u upgrade) (bool, error) {
 	for _, d := range s.doors {
 		d.relay.hold()
 	}
-	s.node.api.Close()
-	err = s.node.close()
-	if err != nil {
+	old := s.node
+	old.api.Close()
+	if err := old.release(); err != nil {
 		s.opts.Logger.Warn("closing the node for the successor", "error", err)
 	}
 	s.node = nil
@@ -343,9 +340,10 @@ func (s *server) replace(ctx context.Context, u upgrade) (bool, error) {
 		err = next.conn.await(bound, wordServing)
 	}
 	if err == nil {
-		return true, nil
+		return true, s.linger(old)
 	}
 	next.abandon()
+	old.proxy.Close()
 	node, openErr := openNode(ctx, s.opts, s.cfg)
 	if openErr != nil {
 		return false, errors.Join(err, openErr)
@@ -382,12 +380,16 @@ func (s *server) prepare(ctx context.Context, r api.UpgradeRequest) (*successor,
 }
 
 // linger passes on what still arrives on old connections and waits for the requests
-// under way.
-func (s *server) linger() error {
+// that the old node has under way.
+func (s *server) linger(old *node) error {
+	defer old.proxy.Close()
 	for _, d := range s.doors {
 		d.relay.serve(forwarder(d.Addr().Network(), dialable(d.Addr()), s.opts.Logger))
 	}
-	return bounded(drainRequests, s.drain)
+	if err := bounded(drainRequests, s.drain); err != nil {
+		s.opts.Logger.Info("connections that outlast the hand-over are cut off", "error", err)
+	}
+	return nil
 }
 
 // dialable returns the address at which this machine reaches its own listener.
