@@ -22,10 +22,13 @@ const (
 // acquire claims a backend, waking and waiting as needed. The caller releases the claim.
 func (c *call) acquire() (*route.Target, *route.Backend, error) {
 	failures := 0
+	var target *route.Target // stays while it may still come up: its turn is its turn
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		target, err := c.choose()
-		if err != nil {
-			return nil, nil, err
+		var err error
+		if target == nil || !target.Declared() {
+			if target, err = c.choose(); err != nil {
+				return nil, nil, err
+			}
 		}
 		if backend, ok := target.Claim(); ok {
 			if backend != c.failed {
@@ -37,6 +40,11 @@ func (c *call) acquire() (*route.Target, *route.Backend, error) {
 			}
 			continue
 		}
+		if c.target == nil && failures < maxCrashes && target.State() == route.Down {
+			failures++ // went down just now, or all are: choose tells
+			c.avoid, target = target, nil
+			continue
+		}
 		err = c.await(target)
 		switch {
 		case err == nil && target.State() != route.Open:
@@ -46,7 +54,7 @@ func (c *call) acquire() (*route.Target, *route.Backend, error) {
 			}
 		case err != nil && c.target == nil && failures < maxCrashes && api.CodeOf(err) == api.CodeFailed:
 			failures++ // weighted traffic goes elsewhere; this one is down now
-			c.avoid = target
+			c.avoid, target = target, nil
 		case err != nil:
 			return nil, nil, err
 		}
