@@ -118,6 +118,8 @@ func notesCommands(t *testing.T, s *ten) {
 	if _, body := s.get("alice.notes.localhost", "/"); body != "buy milk\n" {
 		t.Errorf("its own host does not wake a stopped instance: %q", body)
 	}
+	s.run("stop", "notes:alice") // asleep by wish already, but awake
+	s.waitState("notes:alice", api.StateAsleep)
 	s.run("stop", "--hold", "notes:alice")
 	s.waitState("notes:alice", api.StateStopped)
 	if status, _ := s.get("alice.notes.localhost", "/"); status != 503 {

@@ -293,6 +293,13 @@ func (r *fakeRuntime) Observed(ref api.Ref) (api.Observed, bool) {
 
 func (r *fakeRuntime) Wake(ctx context.Context, ref api.Ref) error { return r.run(ctx, "wake", ref) }
 
+func (r *fakeRuntime) Sleep(_ context.Context, ref api.Ref) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, "sleep "+ref.String())
+	return nil
+}
+
 func (r *fakeRuntime) Restart(ctx context.Context, ref api.Ref) error {
 	return r.run(ctx, "restart", ref)
 }

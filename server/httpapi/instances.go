@@ -105,7 +105,11 @@ func (s *Server) stopInstance(c *call) (*api.Instance, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, grace.Std()+waitMargin)
 	defer cancel()
-	// The change itself is durable: if the wait fails, the answer's state tells the rest.
+	// The change itself is durable: if what follows fails, the answer's state tells the rest.
+	if !hold {
+		// One that was to be asleep already, and that a request has woken, sees no change.
+		_ = s.cfg.Runtime.Sleep(ctx, c.ref)
+	}
 	_, _ = s.await(ctx, c.ref, func(i *api.Instance) bool { return !i.State().Live() })
 	c.view = s.cfg.Cluster.View()
 	return s.getInstance(c)

@@ -55,6 +55,8 @@ type Runtime interface {
 	Observed(ref api.Ref) (api.Observed, bool)
 	// Wake returns once an instance of this node accepts connections.
 	Wake(ctx context.Context, ref api.Ref) error
+	// Sleep returns once an instance of this node has no process, whatever is desired.
+	Sleep(ctx context.Context, ref api.Ref) error
 	// Restart stops an instance of this node, starts it and returns once it accepts connections.
 	Restart(ctx context.Context, ref api.Ref) error
 	// StorageUsage measures the instance's data directory.
