@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +55,14 @@ func runBenchRole(role string) {
 	}
 	if h != nil {
 		go func() { _ = front.New(front.Config{Handler: h}).Serve(ln) }()
+	}
+	if f := os.Getenv("TENEMENT_PROXY_BENCH_PROFILE"); f != "" && role == "ours" {
+		out, err := os.Create(f)
+		if err != nil {
+			panic(err)
+		}
+		_ = pprof.StartCPUProfile(out)
+		defer pprof.StopCPUProfile()
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }

@@ -47,7 +47,9 @@ type call struct {
 	avoid   *route.Target  // whom it belonged to
 	status  int            // of the response, once its head is written
 	sent    bool           // part of the body was taken from the client: never send again
-	cut     *bool          // reading from the client was broken off by us; whether it was gone by then
+	// writeEnd is the deadline set for writing to the client; zero until a body needs one.
+	writeEnd time.Time
+	cut      *bool // reading from the client was broken off by us; whether it was gone by then
 }
 
 // serve forwards a request that belongs to a service.
@@ -228,8 +230,15 @@ func isTimeout(err error) bool {
 // log tells the operator why a request failed; the client is not told.
 func (c *call) log(f *failure) {
 	level := slog.LevelDebug
-	if f.status >= http.StatusInternalServerError {
+	switch f.status {
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		level = slog.LevelWarn
+	case http.StatusServiceUnavailable:
+		level = slog.LevelInfo
+	}
+	if !c.p.logLimit.Allow() {
+		c.p.metrics.unlogged.Inc()
+		return
 	}
 	instance := ""
 	if c.target != nil {

@@ -120,8 +120,8 @@ func (c *call) respond(conn *upstream.Conn, resp *upstream.Response, up *upload)
 		if err != nil {
 			return err
 		}
-		if _, err := c.w.Write(piece); err != nil {
-			return fmt.Errorf("%w: %w", errClientGone, err)
+		if err := c.write(piece, conn.Ended()); err != nil {
+			return err
 		}
 		if conn.Blocks() {
 			c.flush() // before waiting for more
@@ -136,6 +136,22 @@ func (c *call) answer(status int) {
 	c.status = status
 	c.metrics.answered(c.p.now().Sub(c.began), c.woken)
 	c.w.WriteHeader(status)
+}
+
+// write sends a piece of the response's body. A client that takes nothing for too long
+// is cut off: it would keep the instance awake for ever. A body in one piece can't do
+// that, and HTTP/2 has no such deadline: it would end a stream for being silent, too.
+func (c *call) write(piece []byte, last bool) error {
+	if c.r.ProtoMajor == 1 && !(last && c.writeEnd.IsZero()) {
+		if now := time.Now(); c.writeEnd.Sub(now) < c.p.stall {
+			c.writeEnd = now.Add(2 * c.p.stall)
+			_ = http.NewResponseController(c.w).SetWriteDeadline(c.writeEnd) // a writer without deadlines does not block
+		}
+	}
+	if _, err := c.w.Write(piece); err != nil {
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	return nil
 }
 
 // addTrailer passes on the fields that came after the body.

@@ -91,8 +91,8 @@ func (c *call) respondHTTP2(res *http.Response) error {
 	for {
 		n, err := res.Body.Read(*buf)
 		if n > 0 {
-			if _, err := c.w.Write((*buf)[:n]); err != nil {
-				return fmt.Errorf("%w: %w", errClientGone, err)
+			if err := c.write((*buf)[:n], false); err != nil {
+				return err
 			}
 			c.flush()
 		}

@@ -23,6 +23,7 @@ type metrics struct {
 	inFlight  *prometheus.GaugeVec     // service
 	wakes     prometheus.Histogram
 	retries   prometheus.Counter
+	unlogged  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, waiting func() float64) (*metrics, error) {
@@ -50,11 +51,15 @@ func newMetrics(reg prometheus.Registerer, waiting func() float64) (*metrics, er
 			Help: "Times that a request was sent again because its first backend could not take it.",
 		}),
 	}
+	m.unlogged = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tenement_proxy_unlogged_failures_total",
+		Help: "Failed requests left out of the log because there were too many.",
+	})
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tenement_proxy_held_requests",
 		Help: "Requests that wait for their instance to come up.",
 	}, waiting)
-	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.inFlight, m.wakes, m.retries, held} {
+	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.inFlight, m.wakes, m.retries, m.unlogged, held} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register proxy metrics: %w", err)
 		}

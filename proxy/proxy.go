@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/proxy/front"
@@ -22,6 +23,16 @@ import (
 // DefaultQueueAllowance is how long a request may be held beyond its service's
 // startup_timeout, for starts that queue behind others and for restart backoff.
 const DefaultQueueAllowance = 20 * time.Second
+
+// The bounds of logging failed requests: what a client can cause without end must not
+// fill the disk.
+const (
+	logRate  = 20 // lines a second
+	logBurst = 200
+)
+
+// stallTime is how long a client may take nothing of a response before it is cut off.
+const stallTime = time.Minute
 
 // Waker brings an instance up.
 type Waker interface {
@@ -72,6 +83,8 @@ type Proxy struct {
 	trusted   []netip.Prefix
 	allowance time.Duration
 	openPool  func(api.Endpoint) io.Closer
+	stall     time.Duration
+	logLimit  *rate.Limiter
 	metrics   *metrics
 	unknown   *serviceMetrics
 
@@ -98,6 +111,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		router: cfg.Router, local: cfg.Local, log: cfg.Logger, now: cfg.Now,
+		stall: stallTime, logLimit: rate.NewLimiter(logRate, logBurst),
 		trusted: cfg.TrustedProxies, allowance: cfg.QueueAllowance,
 		openPool: func(ep api.Endpoint) io.Closer { return upstream.NewPool(ep, cfg.Upstream) },
 		wakes:    wake.New(wake.Config{Start: cfg.Waker.Wake, PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),

@@ -42,7 +42,7 @@ func TestWebSocket(t *testing.T) {
 	g := newRig(t)
 	ref := g.serve("app:a", echo)
 	ctx := t.Context()
-	c, res, err := websocket.Dial(ctx, "ws://a.app.localhost/chat", &websocket.DialOptions{HTTPClient: g.client, Subprotocols: []string{"chat"}}) //nolint:bodyclose // upgraded
+	c, res, err := websocket.Dial(ctx, "ws://a.app.localhost/chat", &websocket.DialOptions{HTTPClient: g.client, Subprotocols: []string{"chat"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestWebSocketWakesItsInstance(t *testing.T) {
 	g.declare("app:a", 100)
 	ep := g.backend(echo)
 	g.waker.set(func(_ context.Context, ref api.Ref) error { g.router.Open(ref, ep); return nil })
-	c, _, err := websocket.Dial(t.Context(), "ws://a.app.localhost/", &websocket.DialOptions{HTTPClient: g.client}) //nolint:bodyclose // upgraded
+	c, _, err := websocket.Dial(t.Context(), "ws://a.app.localhost/", &websocket.DialOptions{HTTPClient: g.client})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,8 @@ const (
 	maxHeaderBytes = 32 << 10
 	maxStreams     = 100
 	maxFrameSize   = 16384
+	// pingAfter is how long an HTTP/2 client may be silent before it is asked for life.
+	pingAfter = 30 * time.Second
 )
 
 // Defaults of a Config.
@@ -84,10 +86,12 @@ func New(cfg Config) *Server {
 		ReadHeaderTimeout: orDefault(cfg.ReadHeaderTimeout, DefaultReadHeaderTimeout),
 		IdleTimeout:       orDefault(cfg.IdleTimeout, DefaultIdleTimeout),
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameSize},
-		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
-		ConnContext:       connContext,
-		ConnState:         s.track,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameSize, SendPingTimeout: pingAfter,
+		},
+		ErrorLog:    slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		ConnContext: connContext,
+		ConnState:   s.track,
 		// OPTIONS * is the program's to answer, like any request.
 		DisableGeneralOptionsHandler: true,
 	}

@@ -136,7 +136,7 @@ func TestDrainFinishesWhatIsOpen(t *testing.T) {
 	addr := s.address()
 	got := make(chan string)
 	go func() {
-		res, err := http.Get("http://" + addr) //nolint:noctx // a test
+		res, err := http.Get("http://" + addr)
 		if err != nil {
 			got <- err.Error()
 			return

@@ -65,7 +65,7 @@ type tcpConn struct {
 func (c *tcpConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	c.watch.see(p[:n])
-	return n, err //nolint:wrapcheck // net/http looks at it
+	return n, err
 }
 
 func (c *tcpConn) lengthSeen() *atomic.Bool { return &c.watch.seen }
@@ -80,7 +80,7 @@ type conn struct {
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.watch.see(p[:n])
-	return n, err //nolint:wrapcheck // net/http looks at it
+	return n, err
 }
 
 func (c *conn) lengthSeen() *atomic.Bool { return &c.watch.seen }
