@@ -82,6 +82,31 @@ func BenchmarkIngest(b *testing.B) {
 	b.ReportMetric(float64(s.parts.size())/float64(b.N), "disk-B/line")
 }
 
+// BenchmarkRun measures what capturing adds to a wake and to going to sleep: Open, a
+// line, Close.
+func BenchmarkRun(b *testing.B) {
+	s := openStore(b, Config{})
+	var opened, closed time.Duration
+	for b.Loop() {
+		begun := time.Now()
+		stdout, stderr, err := s.Open(alice)
+		if err != nil {
+			b.Fatal(err)
+		}
+		opened += time.Since(begun)
+		write(b, stdout, "listening\n")
+		_ = stdout.Close()
+		_ = stderr.Close()
+		begun = time.Now()
+		if err := s.Close(alice); err != nil {
+			b.Fatal(err)
+		}
+		closed += time.Since(begun)
+	}
+	b.ReportMetric(float64(opened.Microseconds())/float64(b.N), "µs/open")
+	b.ReportMetric(float64(closed.Microseconds())/float64(b.N), "µs/close")
+}
+
 func cpuTime(b testing.TB) time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {

@@ -188,7 +188,7 @@ func messages(list []api.LogEntry) []string {
 	return out
 }
 
-// files returns the names below dir, but for those of directories.
+// files returns the names in dir, but for directories and what is kept for later use.
 func files(t testing.TB, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -196,7 +196,7 @@ func files(t testing.TB, dir string) (names []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), "free.") {
 			names = append(names, filepath.Base(e.Name()))
 		}
 	}

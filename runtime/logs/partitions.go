@@ -316,6 +316,12 @@ func (p *partitions) release(list []*part) {
 	}
 }
 
+func (p *partitions) isDropped(pt *part) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pt.dropped
+}
+
 func (p *partitions) closeUnused(pt *part) {
 	if pt.users > 0 || pt.db == nil {
 		return

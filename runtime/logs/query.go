@@ -110,6 +110,9 @@ func (s *Store) search(ctx context.Context, f *chunk.Filter, newestFirst bool, y
 		if err == nil {
 			err = yieldErr
 		}
+		if err != nil && s.parts.isDropped(pt) {
+			continue // retention was faster
+		}
 		if partition.IsDamaged(err) {
 			s.cfg.Logger.Error("log partition is damaged, some lines are missing", "path", pt.path, "error", err)
 			continue

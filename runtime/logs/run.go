@@ -51,7 +51,7 @@ func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
 		if files[i] != nil {
 			_ = files[i].Close()
 		}
-		_ = os.Remove(s.pipePath(src))
+		s.removePipe(src)
 	}
 	return nil, nil, fmt.Errorf("open log output of %s: %w", ref, err)
 }
@@ -60,8 +60,10 @@ func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
 func (s *Store) makePipes(ref api.Ref) (files [2]*os.File, err error) {
 	for i, src := range sources(ref) {
 		path := s.pipePath(src)
-		if err := unix.Mkfifo(path, 0o600); err != nil {
-			return files, fmt.Errorf("make pipe %s: %w", path, err)
+		if !s.pipes.Take(src.String()) {
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				return files, fmt.Errorf("make pipe %s: %w", path, err)
+			}
 		}
 		// For reading too: so the program itself keeps the pipe open while no ten
 		// runs, and gets no SIGPIPE.
@@ -157,11 +159,48 @@ func (s *Store) endRun(ref api.Ref) error {
 		delete(s.runs, ref)
 	}
 	for _, src := range sources(ref) {
-		if err := os.Remove(s.pipePath(src)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		s.removePipe(src)
 	}
 	return errors.Join(errs...)
+}
+
+// removePipe takes a pipe away. Only one that no process has open is used again:
+// otherwise whoever has it could print into another instance's log.
+func (s *Store) removePipe(src source.Source) {
+	path := s.pipePath(src)
+	held, err := heldPipe(path)
+	if err == nil && !held {
+		err = s.pipes.Give(src.String())
+	} else if err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.cfg.Logger.Warn("remove pipe", "path", path, "error", err)
+	}
+}
+
+// heldPipe reports whether any process has the pipe open. It takes nothing out of it.
+func heldPipe(path string) (bool, error) {
+	w, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil { // there is a reader; programs have it open for both
+		return true, unix.Close(w)
+	}
+	if !errors.Is(err, unix.ENXIO) {
+		return false, fmt.Errorf("open pipe %s: %w", path, err)
+	}
+	r, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("open pipe %s: %w", path, err)
+	}
+	defer func() { _ = unix.Close(r) }()
+	var scratch [2]int
+	if err := unix.Pipe2(scratch[:], unix.O_CLOEXEC); err != nil {
+		return false, fmt.Errorf("make pipe: %w", err)
+	}
+	defer func() { _ = errors.Join(unix.Close(scratch[0]), unix.Close(scratch[1])) }()
+	// A copy of the first byte, or EAGAIN, while there is a writer; the end without one.
+	n, err := unix.Tee(r, scratch[1], 1, unix.SPLICE_F_NONBLOCK)
+	return n != 0 || err != nil, nil
 }
 
 func (s *Store) hasPipe(ref api.Ref) bool {
@@ -202,7 +241,7 @@ func (s *Store) retire(st *stream) {
 	s.idle[st.name] = struct{}{}
 }
 
-// sweepPipes removes the pipes that no process has open and returns the others' sources.
+// sweepPipes takes away the pipes that no process has open and returns the others' sources.
 func (s *Store) sweepPipes() (alive map[source.Source]bool, err error) {
 	entries, err := os.ReadDir(s.cfg.IODir)
 	if err != nil {
@@ -214,18 +253,15 @@ func (s *Store) sweepPipes() (alive map[source.Source]bool, err error) {
 		if !ok || e.Type() != fs.ModeNamedPipe {
 			continue
 		}
-		// Programs hold the pipe for reading too; without a reader this fails.
-		fd, err := unix.Open(s.pipePath(src), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		switch {
-		case err == nil:
-			_ = unix.Close(fd)
-			alive[src] = true
-		case errors.Is(err, unix.ENXIO):
-			if err := os.Remove(s.pipePath(src)); err != nil {
-				return nil, err
-			}
-		default:
-			return nil, fmt.Errorf("open pipe %s: %w", s.pipePath(src), err)
+		held, err := heldPipe(s.pipePath(src))
+		if err != nil {
+			return nil, err
+		}
+		if alive[src] = held; held {
+			continue
+		}
+		if err := s.pipes.Give(src.String()); err != nil {
+			return nil, err
 		}
 	}
 	return alive, nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/capture"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/pool"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/source"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/spool"
 	"golang.org/x/sys/unix"
@@ -26,7 +27,8 @@ const lockWait = 5 * time.Second
 // Store captures and keeps the output of this node's instances.
 type Store struct {
 	cfg     Config
-	spool   string // directory
+	spool   *spool.Dir
+	pipes   *pool.Pool
 	lock    *os.File
 	pump    *capture.Pump
 	parts   *partitions
@@ -75,7 +77,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
 	s := &Store{
-		cfg: cfg, spool: filepath.Join(cfg.Dir, "spool"), runs: map[api.Ref]*run{}, streams: map[source.Source]*stream{},
+		cfg: cfg, runs: map[api.Ref]*run{}, streams: map[source.Source]*stream{},
 		idle: map[string]struct{}{}, wake: make(chan struct{}, 1), stop: make(chan struct{}), indexed: make(chan struct{}),
 	}
 	if err := s.open(); err != nil {
@@ -89,12 +91,19 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() (err error) {
-	for _, dir := range []string{s.cfg.Dir, s.cfg.IODir, s.spool} {
+	spoolDir := filepath.Join(s.cfg.Dir, "spool")
+	for _, dir := range []string{s.cfg.Dir, s.cfg.IODir, spoolDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
 	if s.lock, err = lockDir(filepath.Join(s.cfg.Dir, "lock")); err != nil {
+		return err
+	}
+	if s.spool, err = spool.OpenDir(spoolDir); err != nil {
+		return err
+	}
+	if s.pipes, err = pool.New(s.cfg.IODir); err != nil {
 		return err
 	}
 	if s.parts, s.offsets, err = openPartitions(&s.cfg); err != nil {
@@ -145,7 +154,7 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	files, err := spool.List(s.spool)
+	files, err := s.spool.List()
 	if err != nil {
 		return err
 	}
@@ -176,7 +185,7 @@ func (s *Store) openStream(src source.Source, files []string, active bool) (*str
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := src.String()
-	sp, err := spool.Open(s.spool, src, files, s.offsets[name])
+	sp, err := s.spool.Open(src, files, s.offsets[name])
 	if err != nil {
 		return nil, err
 	}

@@ -84,8 +84,8 @@ func TestCloseEndsRun(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	stop(t, s)
-	if left := files(t, s.spool); len(left) > 0 {
-		t.Errorf("spool holds %v", left)
+	if left, err := s.spool.List(); len(left) > 0 || err != nil {
+		t.Errorf("spool holds %v, %v", left, err)
 	}
 }
 

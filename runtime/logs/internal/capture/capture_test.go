@@ -81,7 +81,11 @@ func (r *rig) add(t *testing.T, id string) (*Input, *spool.Stream, *os.File) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := spool.Open(r.dir, source.Source{Ref: api.Ref{Service: "s", ID: id}, Level: api.Stdout}, nil, 0)
+	dir, err := spool.OpenDir(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := dir.Open(source.Source{Ref: api.Ref{Service: "s", ID: id}, Level: api.Stdout}, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func Create(ctx context.Context, path, boot string, offsets map[string]int64) (*
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create log partition %s: %w", path, fs.ErrExist)
 	}
-	d := &DB{path: path, write: connect(path, 1)}
+	d := &DB{path: path, write: connect(path, "rwc", 1)}
 	if err := d.create(ctx, boot, offsets); err != nil {
 		_ = d.write.Close()
 		_ = remove(path)
@@ -58,7 +58,7 @@ func Create(ctx context.Context, path, boot string, offsets map[string]int64) (*
 		_ = d.Close()
 		return nil, fmt.Errorf("create log partition: %w", err)
 	}
-	d.read = connect(path, readers)
+	d.read = connect(path, "rw", readers)
 	return d, nil
 }
 
@@ -91,7 +91,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open log partition: %w", err)
 	}
-	d := &DB{path: path, write: connect(path, 1)}
+	d := &DB{path: path, write: connect(path, "rw", 1)}
 	if err := d.prepare(ctx); err != nil {
 		_ = d.Close()
 		if code(err) == sqlite3.SQLITE_ERROR { // no such table
@@ -99,20 +99,21 @@ func Open(ctx context.Context, path string) (*DB, error) {
 		}
 		return nil, fmt.Errorf("open log partition %s: %w", path, err)
 	}
-	d.read = connect(path, readers)
+	d.read = connect(path, "rw", readers)
 	return d, nil
 }
 
 // OpenRead opens an existing partition for searching. It touches no file yet.
-func OpenRead(path string) *DB { return &DB{path: path, read: connect(path, readers)} }
+func OpenRead(path string) *DB { return &DB{path: path, read: connect(path, "rw", readers)} }
 
 // readers bounds the concurrent searches of one partition and thereby their memory.
 const readers = 4
 
-func connect(path string, conns int) *sql.DB {
+// connect makes no file unless mode is "rwc".
+func connect(path, mode string, conns int) *sql.DB {
 	// Without fsync nothing that SQLite wrote is lost when the process is killed, only
 	// when the machine is; the store copes with that (see logs.Open).
-	q := url.Values{"_pragma": {"synchronous(OFF)", "busy_timeout(10000)", "cache_size(-1024)", "journal_size_limit(8388608)"}}
+	q := url.Values{"mode": {mode}, "_pragma": {"synchronous(OFF)", "busy_timeout(10000)", "cache_size(-1024)", "journal_size_limit(8388608)"}}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
 	if err != nil { // only for an unknown driver name
 		panic(fmt.Sprintf("open log partition: %v", err))

@@ -113,6 +113,17 @@ func TestAppendAndReopen(t *testing.T) {
 	}
 }
 
+func TestSearchMakesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	d := OpenRead(path)
+	if err := d.Search(t.Context(), nil, 0, true, nil); err == nil || IsDamaged(err) {
+		t.Errorf("Search = %v", err)
+	}
+	if err := d.Close(); err != nil || Size(path) != 0 {
+		t.Errorf("Close = %v", err)
+	}
+}
+
 func TestOpenDamaged(t *testing.T) {
 	d := create(t, nil)
 	for i := range uint64(200) {

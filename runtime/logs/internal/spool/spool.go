@@ -4,7 +4,7 @@
 // A stream's bytes are numbered from its first one on, for ever. Its files are named
 // "service:id.level.BASE", BASE being the number of the file's first byte in hex; one
 // ends where the next begins. The indexer stores how far it has read ("the offset") in
-// the same transaction as the entries; files below the offset are deleted. Since the
+// the same transaction as the entries; files below the offset are taken out of use. Since the
 // size of the files says what has left the pipe and the offset says what has been
 // stored, a kill at any instruction neither loses nor repeats a byte.
 package spool
@@ -13,13 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/pool"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/source"
 	"golang.org/x/sys/unix"
 )
@@ -32,11 +32,26 @@ const (
 	keepSize = 64 << 10
 )
 
+// Dir is the directory that holds the spool files of all streams.
+type Dir struct {
+	path string
+	pool *pool.Pool
+}
+
+// OpenDir opens the spool directory at path, which must exist.
+func OpenDir(path string) (*Dir, error) {
+	p, err := pool.New(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log spool: %w", err)
+	}
+	return &Dir{path: path, pool: p}, nil
+}
+
 // Stream is the spool of one source. Fill and EndLine are for one goroutine at a time,
 // Read and Consume for another; the rest is for all.
 type Stream struct {
 	Source source.Source
-	dir    string
+	dir    *Dir
 
 	mu      sync.Mutex
 	files   []*file // oldest first; the last one is written to
@@ -47,17 +62,17 @@ type Stream struct {
 
 type file struct {
 	f    *os.File
-	path string
+	name string
 	base int64
 	end  int64
 }
 
-// Open opens src's stream in dir with the files that [List] found. offset is how far it
-// has been stored, 0 when that is not known.
-func Open(dir string, src source.Source, files []string, offset int64) (*Stream, error) {
-	s := &Stream{Source: src, dir: dir, start: offset, end: offset}
+// Open opens src's stream with the files that [Dir.List] found. offset is how far it has
+// been stored, 0 when that is not known.
+func (d *Dir) Open(src source.Source, files []string, offset int64) (*Stream, error) {
+	s := &Stream{Source: src, dir: d, start: offset, end: offset}
 	for _, name := range files {
-		if err := s.addFile(filepath.Join(dir, name)); err != nil {
+		if err := s.addFile(name); err != nil {
 			_ = s.Close()
 			return nil, fmt.Errorf("open log spool: %w", err)
 		}
@@ -71,12 +86,12 @@ func Open(dir string, src source.Source, files []string, offset int64) (*Stream,
 	return s, nil
 }
 
-func (s *Stream) addFile(path string) error {
-	base, ok := parseBase(path)
+func (s *Stream) addFile(name string) error {
+	base, ok := parseBase(name)
 	if !ok {
-		return fmt.Errorf("%s: not a spool file's name", path)
+		return fmt.Errorf("%s: not a spool file's name", name)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(s.dir.path, name), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -86,27 +101,26 @@ func (s *Stream) addFile(path string) error {
 		return err
 	}
 	if n := len(s.files); n > 0 && s.files[n-1].end != base {
-		// A power failure tore a hole. What lies before it can't be told from what has
-		// been stored, so it goes.
+		// A kill in discard leaves such a hole, after what has been stored; so does a
+		// power failure, where nobody knows what has been stored.
 		for _, old := range s.files {
-			_ = old.f.Close()
-			_ = os.Remove(old.path)
+			_ = s.discard(old)
 		}
 		s.files = nil
 	}
-	s.files = append(s.files, &file{f: f, path: path, base: base, end: base + size})
+	s.files = append(s.files, &file{f: f, name: name, base: base, end: base + size})
 	return nil
 }
 
-func parseBase(path string) (int64, bool) {
-	text := path[strings.LastIndexByte(path, '.')+1:]
+func parseBase(name string) (int64, bool) {
+	text := name[strings.LastIndexByte(name, '.')+1:]
 	base, err := strconv.ParseInt(text, 16, 64)
 	return base, err == nil && len(text) == 16 && base >= 0
 }
 
-// List returns the names of the files in dir by source, as [Open] wants them.
-func List(dir string) (map[source.Source][]string, error) {
-	entries, err := os.ReadDir(dir) // sorted; and BASE has a fixed width
+// List returns the names of the files by source, as [Dir.Open] wants them.
+func (d *Dir) List() (map[source.Source][]string, error) {
+	entries, err := os.ReadDir(d.path) // sorted; and BASE has a fixed width
 	if err != nil {
 		return nil, fmt.Errorf("list log spool: %w", err)
 	}
@@ -173,12 +187,16 @@ func (s *Stream) begin() (*file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.files); n == 0 || s.files[n-1].end != s.end || s.end-s.files[n-1].base >= fileSize {
-		path := filepath.Join(s.dir, fmt.Sprintf("%s.%016x", s.Source, s.end))
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		name := fmt.Sprintf("%s.%016x", s.Source, s.end)
+		flags := os.O_RDWR | os.O_TRUNC
+		if !s.dir.pool.Take(name) {
+			flags |= os.O_CREATE | os.O_EXCL
+		}
+		f, err := os.OpenFile(filepath.Join(s.dir.path, name), flags, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		s.files = append(s.files, &file{f: f, path: path, base: s.end, end: s.end})
+		s.files = append(s.files, &file{f: f, name: name, base: s.end, end: s.end})
 	}
 	s.filling = true
 	return s.files[len(s.files)-1], nil
@@ -216,8 +234,8 @@ func (s *Stream) Consume(offset int64) {
 	s.free()
 }
 
-// free deletes the files that have been read. Failing to costs disk space only, until
-// the stream is opened next.
+// free takes the files that have been read out of use. Failing to costs disk space only,
+// until the stream is opened next.
 func (s *Stream) free() {
 	for len(s.files) > 0 {
 		f := s.files[0]
@@ -226,9 +244,15 @@ func (s *Stream) free() {
 			return
 		}
 		s.files = s.files[1:]
-		_ = f.f.Close()
-		_ = os.Remove(f.path)
+		_ = s.discard(f)
 	}
+}
+
+// discard takes a file out of use, emptied: what is in it must never appear under another
+// name. Killed between the two, it is a file shorter than its successor expects, which
+// Open drops.
+func (s *Stream) discard(f *file) error {
+	return errors.Join(f.f.Truncate(0), f.f.Close(), s.dir.pool.Give(f.name))
 }
 
 // Offset returns how far the stream has been stored.
@@ -257,16 +281,13 @@ func (s *Stream) Close() error {
 	return errors.Join(errs...)
 }
 
-// Remove closes the stream and deletes its files.
+// Remove closes the stream and takes its files out of use.
 func (s *Stream) Remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
 	for _, f := range s.files {
-		errs = append(errs, f.f.Close())
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, s.discard(f))
 	}
 	s.files = nil
 	return errors.Join(errs...)

@@ -28,12 +28,16 @@ func pipe(t interface {
 	return fds[0], fds[1]
 }
 
-func open(t interface{ Fatal(...any) }, dir string, offset int64) *Stream {
-	files, err := List(dir)
+func open(t interface{ Fatal(...any) }, path string, offset int64) *Stream {
+	d, err := OpenDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(dir, src, files[src], offset)
+	files, err := d.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Open(src, files[src], offset)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +112,8 @@ func TestStream(t *testing.T) {
 		if err := s.Remove(); err != nil {
 			rt.Fatal(err)
 		}
-		if names, _ := os.ReadDir(dir); len(names) > 0 {
-			rt.Fatalf("Remove left %v", names)
+		if files, err := s.dir.List(); len(files) > 0 || dirSize(rt, dir) > 0 || err != nil {
+			rt.Fatalf("Remove left %v, %v", files, err)
 		}
 	})
 }

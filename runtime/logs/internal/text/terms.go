@@ -1,6 +1,7 @@
 package text
 
 import (
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -37,19 +38,23 @@ func classOf(r rune) class {
 
 // Fold appends b in lower case to dst. Bytes that are not UTF-8 stay as they are.
 func Fold(dst, b []byte) []byte {
-	for i := 0; i < len(b); {
-		c := b[i]
-		if c < utf8.RuneSelf {
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			dst = append(dst, c)
-			i++
-			continue
+	start := len(dst)
+	dst = slices.Grow(dst, len(b))
+	out := dst[start : start+len(b)]
+	for i, c := range b {
+		if c >= utf8.RuneSelf {
+			return foldRunes(dst[:start+i], b[i:])
 		}
+		out[i] = asciiLower[c]
+	}
+	return dst[:start+len(b)]
+}
+
+func foldRunes(dst, b []byte) []byte {
+	for i := 0; i < len(b); {
 		r, size := utf8.DecodeRune(b[i:])
 		if r == utf8.RuneError && size == 1 {
-			dst = append(dst, c)
+			dst = append(dst, b[i])
 		} else {
 			dst = utf8.AppendRune(dst, unicode.ToLower(r))
 		}
@@ -95,12 +100,13 @@ func Terms(b []byte, yield func(term []byte)) {
 	flush(len(b))
 }
 
-// asciiClass spares the common bytes the switch of classOf.
-var asciiClass = func() (t [utf8.RuneSelf]class) {
-	for i := range t {
-		t[i] = classOf(rune(i))
+// asciiClass and asciiLower spare the common bytes the ways of the others.
+var asciiClass, asciiLower = func() (classes [utf8.RuneSelf]class, lower [utf8.RuneSelf]byte) {
+	for i := range classes {
+		classes[i] = classOf(rune(i))
+		lower[i] = byte(unicode.ToLower(rune(i)))
 	}
-	return t
+	return classes, lower
 }()
 
 func classAt(b []byte, i int) (class, int) {
