@@ -101,6 +101,7 @@ func raftConfig(id string, log *slog.Logger, notify chan<- bool) *raft.Config {
 	rc.Logger = raftLogger(log)
 	rc.NotifyCh = notify
 	rc.MaxAppendEntries = 256 // entries that share one fsync, and one batch of the FSM
+	rc.BatchApplyCh = true    // so that batch can give Raft an entry from Raft's own goroutine
 	rc.TrailingLogs = 10_240
 	rc.SnapshotThreshold = 8192
 	rc.SnapshotInterval = 20 * time.Second // between looks whether it is time for one

@@ -47,7 +47,7 @@ type Node struct {
 	batches atomic.Uint64      // applied, to see progress by
 
 	slots   chan struct{} // holds one value for everything pending
-	queue   chan proposal // proposals that Raft has not taken yet
+	batch   *batch
 	closing chan struct{} // closed when Close begins
 	close   sync.Once
 	closed  error
@@ -71,12 +71,12 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		metrics: newMetrics(cfg.Registerer),
 		store:   state.New(),
 		slots:   make(chan struct{}, maxPending),
-		queue:   make(chan proposal, maxPending),
 		closing: make(chan struct{}),
 		notify:  make(chan bool, 8),
 		stop:    func() {},
 	}
 	n.lead.changed = make(chan struct{})
+	n.batch = newBatch(func(entry []byte) raft.ApplyFuture { return n.raft.Apply(entry, enqueueWait) })
 	if err := n.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open consensus: %w", err), n.Close())
 	}
@@ -98,9 +98,7 @@ func (n *Node) start(ctx context.Context) error {
 	n.stop = stop
 	n.workers.Go(func() { n.followLeadership(background) })
 	n.workers.Go(func() { n.tend(background) })
-	flights := make(chan flight, 1)
-	n.workers.Go(func() { n.commit(background, flights) })
-	n.workers.Go(func() { n.answerAll(flights) })
+	n.workers.Go(n.answerAll)
 	if err := n.campaign(ctx); err != nil {
 		return err
 	}
@@ -123,7 +121,7 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	}
 	n.files = &storage{
 		rawStore: n.cfg.wrap(raw), latch: n.latch, now: n.cfg.Now,
-		makeRoom: n.disk.giveUp, synced: n.metrics.stored,
+		makeRoom: n.disk.giveUp, synced: n.synced,
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.cfg.Logger))
 	if err != nil {
@@ -250,6 +248,7 @@ func (n *Node) shutDown() error {
 		errs = append(errs, n.cfg.Transport.Close())
 	}
 	n.stop()
+	n.batch.close()
 	errs = append(errs, n.join())
 	n.metrics.unregister()
 	if n.files != nil {
@@ -307,6 +306,11 @@ func (n *Node) ID() string { return n.id.ID }
 
 // ClusterID returns the cluster's id, a UUID.
 func (n *Node) ClusterID() string { return n.id.ClusterID }
+
+func (n *Node) synced(took time.Duration) {
+	n.batch.written()
+	n.metrics.stored(took)
+}
 
 func (n *Node) applied(took time.Duration) {
 	n.batches.Add(1)

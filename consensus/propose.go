@@ -11,26 +11,9 @@ import (
 	"github.com/tenement-fleet/tenement/consensus/state"
 )
 
-const (
-	// enqueueWait bounds the wait for Raft's main loop to take something. The watchdog
-	// is faster when that loop hangs.
-	enqueueWait = 5 * time.Second
-	// An entry takes the commands that have come together while the one before it was
-	// written, up to this many or this much.
-	maxEntryCommands = 256
-	maxEntryBytes    = 1 << 20
-)
-
-// proposal is a command on its way into the log. It holds one of the node's slots.
-type proposal struct {
-	command []byte
-	done    chan answer // takes one without a reader
-}
-
-type answer struct {
-	result state.Result
-	err    error
-}
+// enqueueWait bounds the wait for Raft's main loop to take something. The watchdog is
+// faster when that loop hangs.
+const enqueueWait = 5 * time.Second
 
 // propose has one command committed and applied, and returns what it resulted in. When
 // ctx ends first the command may still take effect.
@@ -55,7 +38,7 @@ func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, err
 		return state.Result{}, err
 	}
 	p := proposal{command: b, done: make(chan answer, 1)}
-	n.queue <- p // has room for every slot
+	n.batch.add(p)
 	select {
 	case a := <-p.done:
 		if a.err == nil {
@@ -85,66 +68,6 @@ func (n *Node) takeSlot(ctx context.Context) error {
 		return errClosing
 	case <-n.latch.done:
 		return stopped(n.latch.err)
-	}
-}
-
-// flight is an entry that Raft has taken.
-type flight struct {
-	future    raft.ApplyFuture
-	proposals []proposal
-}
-
-// commit hands proposals to Raft, many in one entry when many have come together: Raft
-// takes the next entry when it has written the one before.
-func (n *Node) commit(ctx context.Context, flights chan<- flight) {
-	defer close(flights)
-	for {
-		select {
-		case p := <-n.queue:
-			batch, entry := n.gather(p)
-			flights <- flight{n.raft.Apply(entry, enqueueWait), batch}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// gather makes an entry of first and what else is waiting.
-func (n *Node) gather(first proposal) (batch []proposal, entry []byte) {
-	batch, commands, size := []proposal{first}, [][]byte{first.command}, len(first.command)
-	for len(batch) < maxEntryCommands && size < maxEntryBytes {
-		select {
-		case p := <-n.queue:
-			batch, commands, size = append(batch, p), append(commands, p.command), size+len(p.command)
-			continue
-		default:
-		}
-		break
-	}
-	return batch, state.Entry(commands...)
-}
-
-// answerAll tells proposers what became of their commands.
-func (n *Node) answerAll(flights <-chan flight) {
-	for f := range flights {
-		err := f.future.Error()
-		var results []state.Result
-		if err != nil {
-			err = raftError(err)
-		} else {
-			results, _ = f.future.Response().([]state.Result)
-		}
-		for i, p := range f.proposals {
-			a := answer{err: err}
-			switch {
-			case i < len(results):
-				a.result = results[i]
-			case err == nil: // the latch has tripped before it was applied
-				a.err = stopped(n.latch.tripped())
-			}
-			<-n.slots
-			p.done <- a
-		}
 	}
 }
 

@@ -258,3 +258,39 @@ func TestNodeStopsAtTheFirstStorageError(t *testing.T) {
 		t.Error("an acknowledged write is lost")
 	}
 }
+
+// A long range goes in steps, oldest first; the end of a log that a new leader replaces
+// goes at once.
+func TestDeleteRangeInSteps(t *testing.T) {
+	transactions := 0
+	s, _ := openStorage(t, filepath.Join(t.TempDir(), logFile), func(what string) error {
+		if what == "delete" {
+			transactions++
+		}
+		return nil
+	})
+	var logs []*raft.Log
+	for i := range uint64(3*deleteStep + 10) {
+		logs = append(logs, &raft.Log{Index: i + 1})
+	}
+	if err := s.StoreLogs(logs); err != nil {
+		t.Fatal(err)
+	}
+	check := func(first, last uint64, wantTransactions int) {
+		t.Helper()
+		gotFirst, err1 := s.FirstIndex()
+		gotLast, err2 := s.LastIndex()
+		if gotFirst != first || gotLast != last || err1 != nil || err2 != nil || transactions != wantTransactions {
+			t.Errorf("got %d to %d after %d transactions (%v %v), want %d to %d after %d",
+				gotFirst, gotLast, transactions, err1, err2, first, last, wantTransactions)
+		}
+	}
+	if err := s.DeleteRange(1, 2*deleteStep+5); err != nil {
+		t.Fatal(err)
+	}
+	check(2*deleteStep+6, 3*deleteStep+10, 3)
+	if err := s.DeleteRange(2*deleteStep+8, 3*deleteStep+10); err != nil {
+		t.Fatal(err)
+	}
+	check(2*deleteStep+6, 2*deleteStep+7, 4)
+}
