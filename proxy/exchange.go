@@ -142,7 +142,7 @@ func (c *call) answer(status int) {
 // is cut off: it would keep the instance awake for ever. A body in one piece can't do
 // that, and HTTP/2 has no such deadline: it would end a stream for being silent, too.
 func (c *call) write(piece []byte, last bool) error {
-	if c.r.ProtoMajor == 1 && !(last && c.writeEnd.IsZero()) {
+	if c.r.ProtoMajor == 1 && (!last || !c.writeEnd.IsZero()) {
 		if now := time.Now(); c.writeEnd.Sub(now) < c.p.stall {
 			c.writeEnd = now.Add(2 * c.p.stall)
 			_ = http.NewResponseController(c.w).SetWriteDeadline(c.writeEnd) // a writer without deadlines does not block

@@ -420,7 +420,9 @@ func TestClientGoneFreesTheBackend(t *testing.T) {
 	}
 	cancel()
 	<-left
-	<-done
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	eventually(t, "request no longer in flight", func() bool { return g.router.InFlight(ref) == 0 })
 	eventually(t, "counted as aborted", func() bool {
 		return g.metric("tenement_proxy_requests_total", "code=aborted", "service=app") == 1

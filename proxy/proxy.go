@@ -165,7 +165,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case route.Local:
 		p.local.ServeHTTP(w, r)
 	case route.Direct, route.Weighted:
-		p.serve(w, r, m)
+		p.serve(w, r, m) //nolint:contextcheck // the request carries it
 	default:
 		p.refuse(w, r, &failure{status: http.StatusNotFound, text: textUnknownHost})
 	}

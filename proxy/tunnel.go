@@ -36,7 +36,7 @@ func (c *call) tunnel(conn *upstream.Conn, resp *upstream.Response) error {
 		conn.Abort()
 	})
 	defer stop()
-	sent, err := buffered.Reader.Peek(buffered.Reader.Buffered())
+	sent, err := buffered.Peek(buffered.Reader.Buffered())
 	if err == nil && len(sent) > 0 {
 		_, err = backend.Write(sent)
 	}

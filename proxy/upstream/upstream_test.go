@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -174,51 +173,6 @@ func TestPoolForgets(t *testing.T) {
 	exchange(t, three, <-conns)
 	if !three.aborted.Load() {
 		t.Error("a closed pool keeps connections")
-	}
-}
-
-func TestDialWaitsForAFullBacklog(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	fd := listenUnix(t, path, 1)
-	p := NewPool(api.Endpoint{Network: "unix", Address: path}, Config{})
-	defer func() { _ = p.Close() }()
-	var held []*Conn
-	defer func() {
-		for _, c := range held {
-			c.Abort()
-		}
-	}()
-	full := false
-	for range 8 {
-		c, err := p.Dial(t.Context(), time.Now().Add(30*time.Millisecond))
-		if err != nil {
-			if !errors.Is(err, ErrNotSent) {
-				t.Fatal(err)
-			}
-			full = true
-			break
-		}
-		held = append(held, c)
-	}
-	if !full {
-		t.Skip("the backlog has no end here")
-	}
-	done := make(chan error)
-	go func() {
-		c, err := p.Dial(t.Context(), soon())
-		if err == nil {
-			c.Abort()
-		}
-		done <- err
-	}()
-	acceptOne(t, fd)
-	if err := <-done; err != nil {
-		t.Errorf("after a place got free: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := p.Dial(ctx, soon()); !errors.Is(err, ErrNotSent) {
-		t.Errorf("cancelled: %v", err)
 	}
 }
 

@@ -72,7 +72,7 @@ func New(cfg Config) *Queue {
 // already or the queue is closed, of CodeTimeout when limit is over, and with ctx's
 // cause when the caller's context ends.
 func (q *Queue) Wait(ctx context.Context, ref api.Ref, limit time.Duration) error {
-	c, err := q.join(ref)
+	c, err := q.join(ref) //nolint:contextcheck // a start outlives the client that asked for it first
 	if err != nil {
 		return err
 	}
@@ -161,6 +161,9 @@ func (q *Queue) start(ref api.Ref) *call {
 	q.starts.Go(func() {
 		defer cancel()
 		err := q.cfg.Start(ctx, ref)
+		if err != nil && q.ctx.Err() != nil {
+			err = refuse("the server is shutting down")
+		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.forget(ref, c)

@@ -167,7 +167,9 @@ func TestAllClientsGoneCancelTheStart(t *testing.T) {
 		out := waitAll(ctx, q, 3, time.Minute)
 		cancel()
 		for range 3 {
-			<-out
+			if err := <-out; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
 		}
 		synctest.Wait()
 		if s.cancelled != 1 {
@@ -207,12 +209,40 @@ func TestClose(t *testing.T) {
 		out := waitAll(t.Context(), q, 2, time.Minute)
 		q.Close()
 		for range 2 {
-			if err := <-out; !errors.Is(err, context.Canceled) {
+			if err := <-out; api.CodeOf(err) != api.CodeUnavailable {
 				t.Errorf("held while closing: %v", err)
 			}
 		}
 		if err := q.Wait(t.Context(), ref, time.Minute); api.CodeOf(err) != api.CodeUnavailable {
 			t.Errorf("after closing: %v", err)
+		}
+	})
+}
+
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStarter()
+		q := New(Config{Start: s.start})
+		defer q.Close()
+		if err := q.Settle(t.Context()); err != nil {
+			t.Errorf("settle with nobody waiting: %v", err)
+		}
+		out := waitAll(t.Context(), q, 2, time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := q.Settle(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("settle with two waiting: %v", err)
+		}
+		settled := make(chan error, 1)
+		go func() { settled <- q.Settle(t.Context()) }()
+		s.release <- nil
+		for range 2 {
+			if err := <-out; err != nil {
+				t.Error(err)
+			}
+		}
+		if err := <-settled; err != nil {
+			t.Error(err)
 		}
 	})
 }
