@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // helper is what the programs started by tests do.
 func helper(name string, args []string) error {
 	switch name {
-	case "count": // prints numbered lines as fast as it can: FROM TO PADDING
+	case "count": // prints numbered lines as fast as it can: FROM TO PADDING; ends with its stdin
 		from, _ := strconv.Atoi(args[0])
 		to, _ := strconv.Atoi(args[1])
 		pad := strings.Repeat("x", len(args[2]))
@@ -46,7 +46,8 @@ func helper(name string, args []string) error {
 				return err
 			}
 		}
-		return nil
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
 	case "flood": // prints for ever, as fast as it can
 		block := []byte(strings.Repeat(strings.Repeat("flood ", 20)+"\n", 500))
 		for {
@@ -54,9 +55,6 @@ func helper(name string, args []string) error {
 				return err
 			}
 		}
-	case "echo": // prints what it reads
-		_, err := io.Copy(os.Stdout, os.Stdin)
-		return err
 	case "capture": // is ten: DIR REF, until killed
 		ref, err := api.ParseRef(args[1])
 		if err != nil {

@@ -19,11 +19,17 @@ import (
 // startProgram runs a helper with its output captured by s.
 func startProgram(t testing.TB, s *Store, ref api.Ref, name string, args ...string) *exec.Cmd {
 	t.Helper()
+	cmd := program(t, name, args...)
+	start(t, s, ref, cmd)
+	return cmd
+}
+
+func start(t testing.TB, s *Store, ref api.Ref, cmd *exec.Cmd) {
+	t.Helper()
 	stdout, stderr, err := s.Open(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := program(t, name, args...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -31,7 +37,6 @@ func startProgram(t testing.TB, s *Store, ref api.Ref, name string, args ...stri
 	_ = stdout.Close()
 	_ = stderr.Close()
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd
 }
 
 // A program prints numbered lines as fast as it can while ten is killed again and again,
@@ -43,7 +48,12 @@ func TestKill(t *testing.T) {
 	if raceEnabled {
 		lines = 40_000
 	}
-	counter := startProgram(t, s, alice, "count", "1", strconv.Itoa(lines), strings.Repeat("x", 40))
+	counter := program(t, "count", "1", strconv.Itoa(lines), strings.Repeat("x", 40))
+	stdin, err := counter.StdinPipe() // keeps it alive: what is in a pipe dies with its last holder
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, s, alice, counter)
 	stop(t, s)
 
 	kills, r := 0, rand.New(rand.NewPCG(1, 2))
@@ -70,6 +80,9 @@ func TestKill(t *testing.T) {
 	}
 	s = openStore(t, cfg)
 	if err := s.Attach(alice); err != nil {
+		t.Fatal(err)
+	}
+	if err := stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := counter.Wait(); err != nil {
