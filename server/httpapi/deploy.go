@@ -286,8 +286,10 @@ func (s *Server) lastLines(c *call, ref api.Ref, ended bool) []api.LogEntry {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, logLag)
 	defer cancel()
-	for range s.cfg.Logs.Follow(ctx, q) {
-		break
+	for _, err := range s.cfg.Logs.Follow(ctx, q) {
+		if err == nil {
+			break
+		}
 	}
 	return s.linesSince(c, q)
 }
