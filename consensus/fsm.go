@@ -3,6 +3,7 @@ package consensus
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -15,6 +16,9 @@ type fsm struct {
 	latch   *latch
 	now     func() time.Time
 	applied func(time.Duration) // told how long each batch took
+	// busy is set while the state is being changed. That may take a while on a starved
+	// machine, but has nothing to wait for.
+	busy atomic.Bool
 }
 
 // Apply implements raft.FSM.
@@ -34,6 +38,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			entries = append(entries, l.Data)
 		}
 	}
+	f.busy.Store(true)
+	defer f.busy.Store(false)
 	start := f.now()
 	results, err := f.store.Apply(entries...)
 	f.applied(f.now().Sub(start))
@@ -52,7 +58,11 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return snapshot{f.store.Snapshot()}, nil }
 
 // Restore implements raft.FSM.
-func (f *fsm) Restore(r io.ReadCloser) error { return f.store.Restore(r) }
+func (f *fsm) Restore(r io.ReadCloser) error {
+	f.busy.Store(true)
+	defer f.busy.Store(false)
+	return f.store.Restore(r)
+}
 
 // snapshot is a version of the state to be written out.
 type snapshot struct{ io.WriterTo }

@@ -41,6 +41,7 @@ type Node struct {
 	disk    *disk
 	metrics *metrics
 	store   *state.Store
+	fsm     *fsm
 	files   *storage
 	raft    *raft.Raft
 	halt    func() raft.Future // shuts Raft down; only the first call's future can be waited on
@@ -163,9 +164,9 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 			err = fmt.Errorf("start raft: %v", r)
 		}
 	}()
-	f := &fsm{store: n.store, latch: n.latch, now: n.cfg.Now, applied: n.applied}
+	n.fsm = &fsm{store: n.store, latch: n.latch, now: n.cfg.Now, applied: n.applied}
 	rc := raftConfig(n.id.ID, n.cfg.Logger, n.notify)
-	r, err := raft.NewRaft(rc, f, n.files, n.files, snapshots, steadyTransport{n.cfg.Transport})
+	r, err := raft.NewRaft(rc, n.fsm, n.files, n.files, snapshots, steadyTransport{n.cfg.Transport})
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
@@ -336,7 +337,7 @@ func (n *Node) tend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if dog.stuck(len(n.slots), n.raft.AppliedIndex()+n.batches.Load()) {
+		if dog.stuck(len(n.slots), n.fsm.busy.Load(), n.raft.AppliedIndex()+n.batches.Load()) {
 			n.latch.trip(fmt.Errorf("watch raft: no progress for %s with %d writes pending", stuckAfter, len(n.slots)))
 		}
 	}

@@ -15,8 +15,7 @@ import (
 // faster when that loop hangs.
 const enqueueWait = 5 * time.Second
 
-// propose has one command committed and applied, and returns what it resulted in. When
-// ctx ends first the command may still take effect.
+// propose commits a command of which it may well be that it would change nothing.
 func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, error) {
 	// The leader's state holds everything acknowledged, so that what would change nothing
 	// now, or fail, needs no place in the log.
@@ -25,6 +24,12 @@ func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, err
 			return res, res.Err
 		}
 	}
+	return n.commit(ctx, c)
+}
+
+// commit has one command written and applied, and returns what it resulted in. When ctx ends
+// first the command may still take effect.
+func (n *Node) commit(ctx context.Context, c *state.Command) (state.Result, error) {
 	if err := n.disk.writable(); err != nil {
 		n.metrics.refused.Inc()
 		return state.Result{}, err

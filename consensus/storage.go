@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // rawStore is where the log, the term and the vote live: a [raftboltdb.BoltStore].
@@ -31,7 +32,7 @@ func openBolt(path string, wait time.Duration) (rawStore, error) {
 			FreelistType:   bbolt.FreelistMapType,
 		},
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open log %s: another process holds it: is ten already running on this directory?", path)
 	}
 	if err != nil {

@@ -14,9 +14,9 @@ type watchdog struct {
 	idle  int
 }
 
-// stuck takes one look.
-func (w *watchdog) stuck(pending int, progress uint64) bool {
-	if pending == 0 || progress != w.seen {
+// stuck takes one look. To be busy applying is no fault: only a disk keeps Raft waiting.
+func (w *watchdog) stuck(pending int, busy bool, progress uint64) bool {
+	if pending == 0 || busy || progress != w.seen {
 		w.seen, w.idle = progress, 0
 		return false
 	}

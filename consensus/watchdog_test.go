@@ -16,18 +16,20 @@ func TestWatchdog(t *testing.T) {
 		pending  int
 		progress uint64
 		want     bool
+		busy     bool
 	}
 	for name, looks := range map[string][]look{
-		"idle":            {{0, 5, false}, {0, 5, false}, {0, 5, false}, {0, 5, false}},
-		"progress":        {{9, 5, false}, {9, 6, false}, {9, 7, false}, {9, 8, false}},
-		"stuck":           {{9, 5, false}, {9, 5, false}, {9, 5, false}, {9, 5, true}},
-		"late progress":   {{9, 5, false}, {9, 5, false}, {9, 5, false}, {9, 6, false}, {9, 6, false}},
-		"pending anew":    {{9, 5, false}, {9, 5, false}, {0, 5, false}, {9, 5, false}, {9, 5, false}},
-		"stuck from then": {{0, 5, false}, {1, 5, false}, {1, 5, false}, {1, 5, true}},
+		"idle":            {{0, 5, false, false}, {0, 5, false, false}, {0, 5, false, false}, {0, 5, false, false}},
+		"progress":        {{9, 5, false, false}, {9, 6, false, false}, {9, 7, false, false}, {9, 8, false, false}},
+		"stuck":           {{9, 5, false, false}, {9, 5, false, false}, {9, 5, false, false}, {9, 5, true, false}},
+		"late progress":   {{9, 5, false, false}, {9, 5, false, false}, {9, 5, false, false}, {9, 6, false, false}, {9, 6, false, false}},
+		"pending anew":    {{9, 5, false, false}, {9, 5, false, false}, {0, 5, false, false}, {9, 5, false, false}, {9, 5, false, false}},
+		"stuck from then": {{0, 5, false, false}, {1, 5, false, false}, {1, 5, false, false}, {1, 5, true, false}},
+		"busy":            {{9, 5, false, false}, {9, 5, false, true}, {9, 5, false, true}, {9, 5, false, true}, {9, 5, false, false}},
 	} {
 		dog := watchdog{ticks: 3}
 		for i, l := range looks {
-			if got := dog.stuck(l.pending, l.progress); got != l.want {
+			if got := dog.stuck(l.pending, l.busy, l.progress); got != l.want {
 				t.Errorf("%s: look %d: got %v", name, i+1, got)
 			}
 		}

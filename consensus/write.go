@@ -74,24 +74,30 @@ func (n *Node) DeleteToken(ctx context.Context, id string) (uint64, error) {
 
 // Place puts instances on nodes, those whose generation still fits.
 func (n *Node) Place(ctx context.Context, placements []state.Placement) error {
+	if len(placements) == 0 {
+		return nil
+	}
 	for i := range placements {
 		if err := placements[i].Ref.Validate(); err != nil {
 			return err
 		}
 	}
-	_, err := n.propose(ctx, &state.Command{Place: &state.Place{Placements: placements}})
+	_, err := n.commit(ctx, &state.Command{Place: &state.Place{Placements: placements}})
 	return err
 }
 
 // Report stores what this node has observed of its instances. Reports about instances
 // that are no longer its own have no effect.
 func (n *Node) Report(ctx context.Context, reports []api.Report) error {
+	if len(reports) == 0 {
+		return nil
+	}
 	for i := range reports {
 		if err := reports[i].Ref.Validate(); err != nil {
 			return err
 		}
 	}
-	_, err := n.propose(ctx, &state.Command{Report: &state.Report{Node: n.id.ID, Reports: reports}})
+	_, err := n.commit(ctx, &state.Command{Report: &state.Report{Node: n.id.ID, Reports: reports}})
 	return err
 }
 

@@ -174,7 +174,9 @@ func TestFailedWorkIsTriedAgain(t *testing.T) {
 		f.put("a")
 		f.lead(true)
 		time.Sleep(10*retryPause + retryPause/2)
-		if n := len(f.batches); n != 11 {
+		n := 0
+		f.set(func(f *fakeCluster) { n = len(f.batches) })
+		if n != 11 {
 			t.Errorf("tried %d times in 10 pauses, want 11", n)
 		}
 		f.set(func(f *fakeCluster) { f.fail = nil })

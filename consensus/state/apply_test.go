@@ -41,14 +41,14 @@ func TestIfMatch(t *testing.T) {
 		s := testService("app", func(s *api.Service) { s.Health = health })
 		return Command{PutService: &PutService{Service: s, IfMatch: &match}}
 	}
-	err := d.fails(put(7, ""), api.CodeStaleRevision)
-	if want := "change service app: it does not exist, so it has no revision 7"; err.Error() != want {
-		t.Errorf("got %q, want %q", err, want)
+	msg := d.fails(put(7, ""), api.CodeStaleRevision)
+	if want := "change service app: it does not exist, so it has no revision 7"; msg != want {
+		t.Errorf("got %q, want %q", msg, want)
 	}
 	d.must(put(0, "")) // revision 1
-	err = d.fails(put(0, "/x"), api.CodeStaleRevision)
-	if want := "change service app: its revision is 1, not 0"; err.Error() != want {
-		t.Errorf("got %q, want %q", err, want)
+	msg = d.fails(put(0, "/x"), api.CodeStaleRevision)
+	if want := "change service app: its revision is 1, not 0"; msg != want {
+		t.Errorf("got %q, want %q", msg, want)
 	}
 	d.must(put(1, "/x"))                          // 2
 	d.must(putInstance(testInstance("app", "a"))) // 3
@@ -113,9 +113,9 @@ func TestMaxInstances(t *testing.T) {
 	d.must(putService(testService("app", func(s *api.Service) { s.MaxInstances = 2 })))
 	d.must(putInstance(testInstance("app", "a")))
 	d.must(putInstance(testInstance("app", "b")))
-	err := d.fails(putInstance(testInstance("app", "c")), api.CodeConflict)
-	if want := "create instance app:c: service app has 2 instances, its max_instances is 2"; err.Error() != want {
-		t.Errorf("got %q, want %q", err, want)
+	msg := d.fails(putInstance(testInstance("app", "c")), api.CodeConflict)
+	if want := "create instance app:c: service app has 2 instances, its max_instances is 2"; msg != want {
+		t.Errorf("got %q, want %q", msg, want)
 	}
 	d.must(putInstance(testInstance("app", "b", func(i *api.Instance) { i.Weight = ptr(1) })))
 	d.must(Command{DeleteInstance: &DeleteInstance{Ref: ref("app", "a")}})

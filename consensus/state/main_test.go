@@ -96,7 +96,8 @@ func (d *driven) must(c Command) any {
 	return res.Object
 }
 
-func (d *driven) fails(c Command, want api.Code) error {
+// fails returns the message of the error.
+func (d *driven) fails(c Command, want api.Code) string {
 	d.t.Helper()
 	before := d.View()
 	res := d.do(c)
@@ -106,7 +107,7 @@ func (d *driven) fails(c Command, want api.Code) error {
 	if d.View() != before {
 		d.t.Fatal("a failed command made a new version")
 	}
-	return res.Err
+	return res.Err.Error()
 }
 
 func putService(s api.Service) Command { return Command{PutService: &PutService{Service: s}} }
