@@ -286,7 +286,9 @@ func (s *Server) lastLines(c *call, ref api.Ref, ended bool) []api.LogEntry {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, logLag)
 	defer cancel()
-	for _, err := range s.cfg.Logs.Follow(ctx, q) {
+	next := q
+	next.Limit = 0 // what comes from now on
+	for _, err := range s.cfg.Logs.Follow(ctx, next) {
 		if err == nil {
 			break
 		}
