@@ -4,9 +4,11 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/proxy/route"
 	"github.com/tenement-fleet/tenement/runtime/agent"
 	"github.com/tenement-fleet/tenement/runtime/driver"
 	"github.com/tenement-fleet/tenement/server/httpapi"
@@ -102,6 +104,21 @@ func onNode(instances iter.Seq[*api.Instance], node string) iter.Seq[*api.Instan
 			}
 		}
 	}
+}
+
+// gate is the routing table as the agent wants it. An instance whose requests under way
+// it can't count is not idle.
+type gate struct {
+	*route.Router
+	elsewhere func(api.Ref) bool
+}
+
+// TryClose implements agent.Gate.
+func (g gate) TryClose(ref api.Ref, idle time.Duration) (wait time.Duration, closed bool) {
+	if g.elsewhere(ref) {
+		return min(idle, time.Second), false
+	}
+	return g.Router.TryClose(ref, idle)
 }
 
 // requests is what the proxy asks for on behalf of a request.

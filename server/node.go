@@ -28,6 +28,22 @@ import (
 	"github.com/tenement-fleet/tenement/server/telemetry"
 )
 
+// internalDir, in the data directory, is nobody's business but ours.
+const internalDir = ".ten"
+
+// declareAgain is how often a configuration is tried again that met a full disk.
+const declareAgain = 5 * time.Second
+
+// nodeConfig is what a node is made of.
+type nodeConfig struct {
+	*Options
+	cfg     *config.Config
+	upgrade func(context.Context, api.UpgradeRequest) (api.UpgradeResult, error)
+	// elsewhere reports whether requests for an instance are under way that this node
+	// does not count: those of the node before it.
+	elsewhere func(api.Ref) bool
+}
+
 // node is everything that needs the data directory: one process at a time has one.
 type node struct {
 	cfg     *config.Config
@@ -35,7 +51,6 @@ type node struct {
 	drivers map[api.Isolation]driver.Driver
 
 	registry  *prometheus.Registry
-	lock      *os.File
 	logs      *logs.Store
 	consensus *consensus.Node
 	router    *route.Router
@@ -53,15 +68,15 @@ type node struct {
 // openNode takes the data directory and brings everything in it to life. When it
 // returns, every program that was running is found again and requests can be answered.
 // On an error nothing is left behind.
-func openNode(ctx context.Context, opts *Options, cfg *config.Config) (_ *node, err error) {
-	n := &node{cfg: cfg, log: opts.Logger, drivers: opts.Drivers}
+func openNode(ctx context.Context, opts nodeConfig) (_ *node, err error) {
+	n := &node{cfg: opts.cfg, log: opts.Logger, drivers: opts.Drivers}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	for _, step := range []func(context.Context, *Options) error{
-		n.openDir, n.openStores, n.openRouter, n.openAgent, n.openHTTP, n.settle,
+	for _, step := range []func(context.Context, nodeConfig) error{
+		n.openStores, n.openRouter, n.openAgent, n.openHTTP, n.settle,
 	} {
 		if err := step(ctx, opts); err != nil {
 			return nil, err
@@ -73,30 +88,14 @@ func openNode(ctx context.Context, opts *Options, cfg *config.Config) (_ *node, 
 func (n *node) onClose(f func() error) { n.undo = append(n.undo, f) }
 
 func (n *node) path(parts ...string) string {
-	return filepath.Join(append([]string{n.cfg.DataDir, ".ten"}, parts...)...)
-}
-
-// openDir makes the data directory and takes its lock; a predecessor that is still
-// about to let go is waited for.
-func (n *node) openDir(ctx context.Context, opts *Options) error {
-	if err := os.MkdirAll(n.path(), 0o700); err != nil {
-		return fmt.Errorf("open data directory: %w", err)
-	}
-	lock, err := os.OpenFile(n.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("open data directory: %w", err)
-	}
-	n.lock = lock
-	n.onClose(lock.Close)
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("open data directory %s: another ten serve uses it: %w", n.cfg.DataDir, err)
-	}
-	n.registry, err = telemetry.NewRegistry(telemetry.Build{Version: opts.Version})
-	return err
+	return filepath.Join(append([]string{n.cfg.DataDir, internalDir}, parts...)...)
 }
 
 // openStores opens logs and replicated state, which know nothing of each other, at once.
-func (n *node) openStores(ctx context.Context, opts *Options) error {
+func (n *node) openStores(ctx context.Context, opts nodeConfig) (err error) {
+	if n.registry, err = telemetry.NewRegistry(telemetry.Build{Version: opts.Version}); err != nil {
+		return err
+	}
 	var wg sync.WaitGroup
 	var logsErr, stateErr error
 	wg.Go(func() {
@@ -135,7 +134,7 @@ func thisNode(ctx context.Context, drivers map[api.Isolation]driver.Driver, vers
 	return api.Node{Name: name, Capacity: capacity, Isolations: working(ctx, drivers), Version: version}
 }
 
-func (n *node) openRouter(_ context.Context, opts *Options) error {
+func (n *node) openRouter(_ context.Context, opts nodeConfig) error {
 	r, err := route.New(route.Config{
 		Domain: n.cfg.Domain, Default: n.cfg.Routing.Default,
 		Subdomain: n.cfg.Routing.Subdomain, Path: n.cfg.Routing.Path, Now: opts.Now,
@@ -147,13 +146,13 @@ func (n *node) openRouter(_ context.Context, opts *Options) error {
 	return nil
 }
 
-func (n *node) openAgent(_ context.Context, opts *Options) error {
+func (n *node) openAgent(_ context.Context, opts nodeConfig) error {
 	n.readiness = health.NewReadiness(health.Config{Logger: n.log})
 	n.onClose(n.readiness.Close)
 	a, err := agent.New(agent.Config{
 		NodeID: n.consensus.ID(), DataDir: n.cfg.DataDir,
 		RunDir: n.path("run"), SocketDir: n.path("sock"),
-		Drivers: n.drivers, Specs: specs{n.consensus}, Gate: n.router, Output: n.logs,
+		Drivers: n.drivers, Specs: specs{n.consensus}, Gate: gate{n.router, opts.elsewhere}, Output: n.logs,
 		Readiness: n.readiness, Checker: health.NewChecker(health.CheckerConfig{}), Reporter: n.consensus,
 		MaxStarts: n.cfg.MaxConcurrentStarts, Now: opts.Now, Logger: n.log, Registerer: n.registry,
 	})
@@ -166,7 +165,7 @@ func (n *node) openAgent(_ context.Context, opts *Options) error {
 	return nil
 }
 
-func (n *node) openHTTP(_ context.Context, opts *Options) (err error) {
+func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
 	c := cluster{Node: n.consensus, drivers: n.drivers}
 	n.api, err = httpapi.New(httpapi.Config{
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
@@ -182,20 +181,15 @@ func (n *node) openHTTP(_ context.Context, opts *Options) (err error) {
 		Router: n.router, Waker: ask, Creator: ask,
 		Local: n.api, Logger: n.log, Registerer: n.registry, Now: opts.Now,
 	})
-	if err != nil {
-		return err
-	}
-	return nil
+	return err
 }
 
 // settle brings state, routing table and programs into agreement and starts what keeps
 // them there.
-func (n *node) settle(ctx context.Context, _ *Options) error {
-	if err := importTokens(ctx, n.consensus, n.path("pending-tokens"), n.log); err != nil {
-		return err
-	}
-	if err := n.consensus.SyncFile(ctx, n.cfg.Services, n.cfg.Instances); err != nil {
-		return fmt.Errorf("declare the file's services: %w", err)
+func (n *node) settle(ctx context.Context, _ nodeConfig) error {
+	declareErr := n.declare(ctx)
+	if declareErr != nil && api.CodeOf(declareErr) != api.CodeDiskFull {
+		return declareErr
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.onClose(func() error { cancel(); n.wg.Wait(); return nil })
@@ -205,7 +199,41 @@ func (n *node) settle(ctx context.Context, _ *Options) error {
 		return fmt.Errorf("find running programs: %w", err)
 	}
 	n.wg.Go(func() { n.pump.run(run) })
+	if declareErr != nil { // what runs is served all the same
+		n.wg.Go(func() { n.declareLater(run, declareErr) })
+	}
 	return nil
+}
+
+// declare stores what was told to ten outside of its API.
+func (n *node) declare(ctx context.Context) error {
+	if err := n.importTokens(ctx); err != nil {
+		return err
+	}
+	if err := n.consensus.SyncFile(ctx, n.cfg.Services, n.cfg.Instances); err != nil {
+		return fmt.Errorf("declare the file's services: %w", err)
+	}
+	return nil
+}
+
+// declareLater does what a full disk has prevented, as soon as there is space.
+func (n *node) declareLater(ctx context.Context, err error) {
+	retry := time.NewTicker(declareAgain)
+	defer retry.Stop()
+	for err != nil {
+		n.log.Warn("this start's configuration is not in effect yet", "error", err, "retry_in", declareAgain)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return
+		}
+		err = n.declare(ctx)
+	}
+	n.log.Info("this start's configuration is in effect")
+}
+
+func (n *node) importTokens(ctx context.Context) error {
+	return importTokens(ctx, n.consensus, n.path("pending-tokens"), n.log)
 }
 
 // close lets go of everything, in reverse order; programs go on running.

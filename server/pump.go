@@ -5,42 +5,54 @@ import (
 	"sync"
 
 	"github.com/tenement-fleet/tenement/api"
-	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/state"
 	"github.com/tenement-fleet/tenement/proxy/route"
 )
+
+// changes is the replicated state as the pump sees it.
+type changes interface {
+	View() *state.View
+	Events(after uint64) (events []api.Event, changed <-chan struct{}, ok bool)
+}
 
 // pump carries changes of the replicated state to the routing table and the agent, in
 // order.
 type pump struct {
-	node    *consensus.Node
+	node    changes
 	router  *route.Router
 	changed func(api.Ref) // the agent's level trigger
+
+	// Every instance that the agent has heard of and that was not deleted for it since is
+	// in view, or in an event of batch, which came after view.
+	view  *state.View
+	batch []api.Event
 
 	mu      sync.Mutex
 	index   uint64
 	advance chan struct{} // closed when index grows
 }
 
-func newPump(node *consensus.Node, router *route.Router, changed func(api.Ref)) *pump {
+func newPump(node changes, router *route.Router, changed func(api.Ref)) *pump {
 	return &pump{node: node, router: router, changed: changed, advance: make(chan struct{})}
 }
 
 // reset loads the whole state into the routing table.
 func (p *pump) reset() {
-	v := p.node.View()
-	p.router.Reset(v.Services(), v.Instances(""))
-	p.reached(v.Index())
+	p.view, p.batch = p.node.View(), nil
+	p.router.Reset(p.view.Services(), p.view.Instances(""))
+	p.reached(p.view.Index())
 }
 
 // run pumps until ctx ends. reset must have been called.
 func (p *pump) run(ctx context.Context) {
 	for {
-		seen := p.node.View().Index()
+		seen := p.node.View()
 		events, more, ok := p.node.Events(p.at())
 		if !ok {
 			p.resync()
 			continue
 		}
+		p.view, p.batch = seen, events
 		for _, e := range events {
 			p.apply(e)
 		}
@@ -48,7 +60,7 @@ func (p *pump) run(ctx context.Context) {
 			p.reached(events[n-1].Index)
 			continue
 		}
-		p.reached(seen) // commands that changed nothing made no event
+		p.reached(seen.Index()) // commands that changed nothing made no event
 		select {
 		case <-more:
 		case <-ctx.Done():
@@ -59,8 +71,17 @@ func (p *pump) run(ctx context.Context) {
 
 // resync starts over from the present state, after the pump fell too far behind.
 func (p *pump) resync() {
+	view, batch := p.view, p.batch
 	p.reset()
-	for in := range p.node.View().Instances("") {
+	for in := range view.Instances("") { // deleted ones, of which no event tells any more
+		p.changed(in.Ref())
+	}
+	for _, e := range batch {
+		if e.Type == api.EventInstanceUpdated {
+			p.changed(e.Instance.Ref())
+		}
+	}
+	for in := range p.view.Instances("") {
 		p.changed(in.Ref())
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"sync/atomic"
 )
 
@@ -53,42 +52,76 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case <-h.released:
 		h.relay.ServeHTTP(w, req)
 	case <-req.Context().Done():
+		panic(http.ErrAbortHandler) // nobody reads an answer, and net/http would make one up
 	}
 }
 
-// forwarder passes requests on to the process that listens on addr, the successor, and
-// asks clients to open their next connection there.
-func forwarder(network, addr string, log *slog.Logger) http.Handler {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, addr)
+// headerClient carries the address of the client in a request that is passed on.
+const headerClient = "X-Tenement-Client"
+
+// restoreClient gives requests that a predecessor passes on the address of their client.
+func restoreClient(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.RemoteAddr = req.Header.Get(headerClient)
+		req.Header.Del(headerClient)
+		h.ServeHTTP(w, req)
+	})
+}
+
+// forwarder passes requests on to the successor, and asks clients to open their next
+// connection there.
+type forwarder struct {
+	http1, http2 *http.Transport
+	one, two     *httputil.ReverseProxy
+}
+
+func newForwarder(dial func(context.Context) (net.Conn, error), log *slog.Logger) *forwarder {
+	transport := func() *http.Transport {
+		return &http.Transport{
+			DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+			DisableCompression: true,
+		}
 	}
-	http1 := &http.Transport{DialContext: dial, DisableCompression: true}
-	http2 := &http.Transport{DialContext: dial, DisableCompression: true, Protocols: &protocols}
-	http2.Protocols.SetHTTP1(false)
 	proxy := func(rt http.RoundTripper) *httputil.ReverseProxy {
 		return &httputil.ReverseProxy{
-			Transport:     rt,
-			FlushInterval: -1,
-			Rewrite: func(pr *httputil.ProxyRequest) {
-				pr.SetURL(&url.URL{Scheme: "http", Host: "successor"})
-				pr.Out.Host = pr.In.Host
-			},
+			Transport: rt, Rewrite: passOn, FlushInterval: -1,
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		}
 	}
-	one, two := proxy(http1), proxy(http2)
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.ProtoMajor == 2 {
-			two.ServeHTTP(w, req)
-			return
+	f := &forwarder{http1: transport(), http2: transport()}
+	f.http2.Protocols = new(http.Protocols)
+	f.http2.Protocols.SetUnencryptedHTTP2(true)
+	f.one, f.two = proxy(f.http1), proxy(f.http2)
+	return f
+}
+
+// passOn leaves a request as it came, but for what httputil takes out of it.
+func passOn(r *httputil.ProxyRequest) {
+	r.Out.URL.Scheme, r.Out.URL.Host = "http", "successor"
+	r.Out.URL.RawQuery = r.In.URL.RawQuery
+	r.Out.Host = r.In.Host
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v, ok := r.In.Header[name]; ok {
+			r.Out.Header[name] = v
 		}
-		if req.Header.Get("Upgrade") == "" {
-			w.Header().Set("Connection", "close")
-		}
-		one.ServeHTTP(w, req)
-	})
+	}
+	r.Out.Header.Set(headerClient, r.In.RemoteAddr)
+}
+
+// ServeHTTP implements http.Handler.
+func (f *forwarder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.ProtoMajor == 2 {
+		f.two.ServeHTTP(w, req)
+		return
+	}
+	if req.Header.Get("Upgrade") == "" {
+		w.Header().Set("Connection", "close")
+	}
+	f.one.ServeHTTP(w, req)
+}
+
+// close frees the connections that no request uses.
+func (f *forwarder) close() {
+	f.http1.CloseIdleConnections()
+	f.http2.CloseIdleConnections()
 }
