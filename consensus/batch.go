@@ -46,10 +46,11 @@ type batch struct {
 	flying  int  // entries given to Raft and not answered
 	writing bool // some of them are not on disk yet
 	closed  bool
+	empty   chan struct{} // closed when closed and nothing flies
 }
 
 func newBatch(apply func([]byte) raft.ApplyFuture) *batch {
-	return &batch{apply: apply, flights: make(chan flight, maxFlights)}
+	return &batch{apply: apply, flights: make(chan flight, maxFlights), empty: make(chan struct{})}
 }
 
 // add gives p to Raft, now or as soon as what is being written is written.
@@ -79,26 +80,41 @@ func (b *batch) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.flying--
+	if b.closed {
+		b.land()
+		return
+	}
 	b.writing = b.writing && b.flying > 0
 	if !b.writing {
 		b.send()
 	}
 }
 
-// close ends flights. What still waits, because Raft did not answer in time, is refused.
-func (b *batch) close() {
+// close refuses what waits and what is yet to come. The channel that it returns is
+// closed when Raft has answered for everything that it was given: it does so as long as
+// it runs, and forgets some of it when it is stopped.
+func (b *batch) close() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed = true
-	for _, p := range b.waiting {
-		p.done <- answer{err: errClosing}
+	if !b.closed {
+		b.closed = true
+		for _, p := range b.waiting {
+			p.done <- answer{err: errClosing}
+		}
+		b.waiting = nil
+		b.land()
 	}
-	b.waiting = nil
-	close(b.flights)
+	return b.empty
+}
+
+func (b *batch) land() {
+	if b.flying == 0 {
+		close(b.empty)
+	}
 }
 
 func (b *batch) send() {
-	for !b.closed && len(b.waiting) > 0 && b.flying < maxFlights {
+	for len(b.waiting) > 0 && b.flying < maxFlights {
 		n, size := 0, 0
 		var commands [][]byte
 		for n < len(b.waiting) && (n == 0 || size+len(b.waiting[n].command) <= maxEntryBytes) {
@@ -114,27 +130,37 @@ func (b *batch) send() {
 	}
 }
 
-// answerAll tells proposers what became of their commands, until flights is closed.
+// answerAll tells proposers what became of their commands, until the batch is closed and
+// empty.
 func (n *Node) answerAll() {
-	for f := range n.batch.flights {
-		err := f.future.Error()
-		var results []state.Result
-		if err != nil {
-			err = raftError(err)
-		} else {
-			results, _ = f.future.Response().([]state.Result)
+	for {
+		select {
+		case f := <-n.batch.flights:
+			n.answer(f)
+		case <-n.batch.empty:
+			return
 		}
-		for i, p := range f.proposals {
-			a := answer{err: err}
-			switch {
-			case i < len(results):
-				a.result = results[i]
-			case err == nil: // the latch has tripped before it was applied
-				a.err = stopped(n.latch.tripped())
-			}
-			p.done <- a
-			<-n.slots
-		}
-		n.batch.answered()
 	}
+}
+
+func (n *Node) answer(f flight) {
+	err := f.future.Error()
+	var results []state.Result
+	if err != nil {
+		err = raftError(err)
+	} else {
+		results, _ = f.future.Response().([]state.Result)
+	}
+	for i, p := range f.proposals {
+		a := answer{err: err}
+		switch {
+		case i < len(results):
+			a.result = results[i]
+		case err == nil: // the latch has tripped before it was applied
+			a.err = stopped(n.latch.tripped())
+		}
+		p.done <- a
+		<-n.slots
+	}
+	n.batch.answered()
 }

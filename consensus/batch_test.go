@@ -86,7 +86,7 @@ func TestBatchIsBounded(t *testing.T) {
 	if len(r.entries) != maxFlights+1 {
 		t.Fatalf("Raft was given %d entries, want one more", len(r.entries))
 	}
-	b.close()
+	empty := b.close()
 	late := proposal{done: make(chan answer, 1)}
 	b.add(late)
 	for i, p := range append(all[maxFlights+1:], late) {
@@ -99,8 +99,17 @@ func TestBatchIsBounded(t *testing.T) {
 			t.Errorf("proposal %d was not refused", i)
 		}
 	}
-	b.answered()
+	for range maxFlights {
+		select {
+		case <-empty:
+			t.Fatal("empty with answers outstanding")
+		default:
+		}
+		b.answered()
+	}
+	<-empty
 	if len(r.entries) != maxFlights+1 {
 		t.Error("an entry was given to Raft after close")
 	}
+	<-b.close()
 }

@@ -20,7 +20,7 @@ const benchClients = 64
 
 func quiet(dir string) Config {
 	return Config{
-		Dir: dir, Node: api.Node{Name: "bench"}, Reserve: -1,
+		Dir: dir, Node: api.Node{Name: "bench"}, Reserve: -1, patience: time.Minute,
 		Fatal: func(err error) { panic(err) }, Logger: slog.New(slog.DiscardHandler),
 	}
 }

@@ -38,8 +38,11 @@ type Config struct {
 	Now        func() time.Time      // default: time.Now
 	Registerer prometheus.Registerer // default: no metrics
 
-	// wrap lets tests come between Raft and its files.
-	wrap func(rawStore) rawStore
+	// What tests need: to come between Raft and its files, to change Raft's settings, and
+	// to give a loaded machine's disk more time than stuckAfter.
+	wrap     func(rawStore) rawStore
+	tune     func(*raft.Config)
+	patience time.Duration
 }
 
 // Transport carries Raft's messages between nodes.
@@ -53,6 +56,7 @@ const defaultSpace = 64 * api.MiB
 
 func (c *Config) setDefaults() {
 	setDefault(&c.LockWait, time.Second)
+	setDefault(&c.patience, stuckAfter)
 	setDefault(&c.LowWater, defaultSpace)
 	setDefault(&c.Reserve, defaultSpace)
 	c.LowWater, c.Reserve = max(c.LowWater, 0), max(c.Reserve, 0)
@@ -67,6 +71,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.wrap == nil {
 		c.wrap = func(s rawStore) rawStore { return s }
+	}
+	if c.tune == nil {
+		c.tune = func(*raft.Config) {}
 	}
 	c.Node.SetDefaults()
 }

@@ -23,7 +23,7 @@ const crashDirEnv = "TENEMENT_TEST_CRASH_DIR"
 // has been told is stored, from several goroutines at once.
 func writeUntilKilled(dir string) {
 	n, err := Open(context.Background(), Config{
-		Dir: dir, Node: api.Node{Name: "crash"}, Reserve: -1,
+		Dir: dir, Node: api.Node{Name: "crash"}, Reserve: -1, patience: time.Minute,
 		Fatal: func(err error) { panic(err) },
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"go.uber.org/goleak"
@@ -55,8 +56,8 @@ func testConfig(t testing.TB, dir string) Config {
 		Dir:     dir,
 		Node:    api.Node{Name: "node-a", Isolations: []api.Isolation{api.IsolationProcess}},
 		Fatal:   func(err error) { t.Errorf("fatal: %v", err) },
-		Reserve: api.MiB,
-		Logger:  slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		Reserve: api.MiB, patience: time.Minute,
+		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
 }
 

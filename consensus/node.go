@@ -28,6 +28,9 @@ const (
 	tick = 500 * time.Millisecond
 	// closeWait bounds each wait of Close.
 	closeWait = 10 * time.Second
+	// haltWait bounds the wait for Raft's answers after the latch has tripped. Raft gives
+	// them at once, unless it hangs, and stands for election after a second.
+	haltWait = 500 * time.Millisecond
 	// electionWait bounds Open's wait for leadership.
 	electionWait = 30 * time.Second
 )
@@ -166,6 +169,7 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 	}()
 	n.fsm = &fsm{store: n.store, latch: n.latch, now: n.cfg.Now, applied: n.applied}
 	rc := raftConfig(n.id.ID, n.cfg.Logger, n.notify)
+	n.cfg.tune(rc)
 	r, err := raft.NewRaft(rc, n.fsm, n.files, n.files, snapshots, steadyTransport{n.cfg.Transport})
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
@@ -243,13 +247,11 @@ func (n *Node) shutDown() error {
 	close(n.closing)
 	var errs []error
 	if n.raft != nil {
-		errs = append(errs, n.drain())
-		errs = append(errs, n.stopRaft())
+		errs = append(errs, n.drain(), n.stopRaft())
 	} else if n.cfg.Transport != nil {
 		errs = append(errs, n.cfg.Transport.Close())
 	}
 	n.stop()
-	n.batch.close()
 	errs = append(errs, n.join())
 	n.metrics.unregister()
 	if n.files != nil {
@@ -261,8 +263,8 @@ func (n *Node) shutDown() error {
 	return nil
 }
 
-// join waits for the goroutines. One of them hangs if Raft died with the only answer
-// that it waits for, which it does on no other way than the latch's.
+// join waits for the goroutines. One of them hangs if Raft does, or was stopped with an
+// answer outstanding.
 func (n *Node) join() error {
 	done := make(chan struct{})
 	go func() { n.workers.Wait(); close(done) }()
@@ -274,8 +276,8 @@ func (n *Node) join() error {
 	}
 }
 
-// drain waits for the pending writes by taking all their slots. Raft does not answer
-// everything that it has in hand when it is told to stop.
+// drain waits for everything pending by taking all slots: Raft does not answer for all
+// that it has in hand when it is told to stop.
 func (n *Node) drain() error {
 	timeout := time.NewTimer(closeWait)
 	defer timeout.Stop()
@@ -283,12 +285,23 @@ func (n *Node) drain() error {
 		select {
 		case n.slots <- struct{}{}:
 		case <-n.latch.done:
+			n.land(haltWait)
 			return nil
 		case <-timeout.C:
+			n.land(0)
 			return fmt.Errorf("drain writes: some are still pending after %s", closeWait)
 		}
 	}
+	n.land(closeWait)
 	return nil
+}
+
+// land closes the batch and waits for its last answers, but not for ever.
+func (n *Node) land(wait time.Duration) {
+	select {
+	case <-n.batch.close():
+	case <-time.After(wait):
+	}
 }
 
 func (n *Node) stopRaft() error {
@@ -320,7 +333,7 @@ func (n *Node) applied(took time.Duration) {
 
 // tend looks after what nobody asks for: the watchdog and the reserve.
 func (n *Node) tend(ctx context.Context) {
-	dog := watchdog{ticks: int(stuckAfter / tick)}
+	dog := watchdog{ticks: int(n.cfg.patience / tick)}
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
@@ -330,7 +343,8 @@ func (n *Node) tend(ctx context.Context) {
 		select {
 		case <-t.C:
 		case <-n.latch.done:
-			n.halt() // before Raft goes on as if nothing had happened
+			n.land(haltWait)
+			n.halt() // before Raft stands for election as if nothing had happened
 			return
 		case <-n.closing:
 			return
@@ -338,7 +352,7 @@ func (n *Node) tend(ctx context.Context) {
 			return
 		}
 		if dog.stuck(len(n.slots), n.fsm.busy.Load(), n.raft.AppliedIndex()+n.batches.Load()) {
-			n.latch.trip(fmt.Errorf("watch raft: no progress for %s with %d writes pending", stuckAfter, len(n.slots)))
+			n.latch.trip(fmt.Errorf("watch raft: no progress for %s with %d writes pending", n.cfg.patience, len(n.slots)))
 		}
 	}
 }

@@ -60,8 +60,10 @@ func (n *Node) commit(ctx context.Context, c *state.Command) (state.Result, erro
 // takeSlot waits until fewer than maxPending things are pending.
 func (n *Node) takeSlot(ctx context.Context) error {
 	select {
-	case <-n.closing: // first, for the next select takes either
+	case <-n.closing: // these first, for the next select takes any
 		return errClosing
+	case <-n.latch.done:
+		return stopped(n.latch.err)
 	default:
 	}
 	select {

@@ -43,7 +43,7 @@ func hung(t *testing.T) (n *Node, fatal *fatals, release func()) {
 	release = sync.OnceFunc(func() { close(gate) })
 	fatal = newFatals()
 	cfg := testConfig(t, t.TempDir())
-	cfg.Fatal = fatal.call
+	cfg.Fatal, cfg.patience = fatal.call, 0 // the default
 	cfg.wrap = func(s rawStore) rawStore {
 		return &faultyStore{s, func(string) error {
 			select {
