@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -121,20 +122,23 @@ func (a *app) note(format string, args ...any) {
 
 // printJSON writes v as indented JSON.
 func (a *app) printJSON(v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode output: %w", err)
-	}
-	return a.printf("%s\n", cleanJSON(b))
+	return a.writeJSON(v, "  ")
 }
 
 // printJSONLine writes v as one line of JSON.
 func (a *app) printJSONLine(v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
+	return a.writeJSON(v, "")
+}
+
+func (a *app) writeJSON(v any, indent string) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // it goes to people and programs, not into a page
+	enc.SetIndent("", indent)
+	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("encode output: %w", err)
 	}
-	return a.printf("%s\n", cleanJSON(b))
+	return a.printf("%s", cleanJSON(b.Bytes()))
 }
 
 // printList writes a list as one JSON array, never null.

@@ -79,8 +79,11 @@ func socketURL(path string) string {
 }
 
 // dataDirectory returns the data directory of the server on this machine.
-func (a *app) dataDirectory() (string, error) {
-	dir := cmp.Or(a.dataDir, a.getenv("TENEMENT_DATA_DIR"))
+func (a *app) dataDirectory() (string, error) { return a.directory(a.dataDir) }
+
+// directory is dataDirectory when the flag is given as it says.
+func (a *app) directory(flag string) (string, error) {
+	dir := cmp.Or(flag, a.getenv("TENEMENT_DATA_DIR"))
 	if dir == "" && a.hooks.DataDir != nil {
 		var err error
 		if dir, err = a.hooks.DataDir(a.getenv("TENEMENT_CONFIG")); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +17,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: `Tells what this machine has of all that 'ten serve' can use, for the user who asks: run
 it as the user that will serve. What is missing comes with what to do about it. Exits
 with 1 only if something is missing that 'ten serve' can't do without.`,
-		Args: cobra.NoArgs,
+		Example: "  ten doctor\n  ten doctor --port 80 --data-dir /srv/ten",
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var list []api.Capability
 			_ = a.wait("looking at this machine", func() error { // fails in what it finds only
@@ -69,23 +71,39 @@ func (a *app) printCapabilities(list []api.Capability) error {
 	if err := t.write(a.stdout, a.tableWidth(), a.colors()); err != nil {
 		return err
 	}
-	told := false
-	for _, c := range list {
-		if c.OK || c.Fix == "" {
-			continue
-		}
-		head := ""
-		if !told {
-			head, told = "\nTo have the rest:\n", true
-		}
-		if err := a.printf("%s  %s: %s\n", head, cleanText(c.Name), cleanText(c.Fix)); err != nil {
-			return err
-		}
+	if err := a.printFixes(list); err != nil {
+		return err
 	}
 	if bad > 0 {
 		return a.printf("\n'ten serve' would not work here.\n")
 	}
 	return a.printf("\n'ten serve' works here.\n")
+}
+
+// printFixes tells what to do about what is missing, the same thing once.
+func (a *app) printFixes(list []api.Capability) error {
+	names := map[string][]string{}
+	var fixes []string
+	for _, c := range list {
+		if c.OK || c.Fix == "" {
+			continue
+		}
+		if names[c.Fix] == nil {
+			fixes = append(fixes, c.Fix)
+		}
+		names[c.Fix] = append(names[c.Fix], c.Name)
+	}
+	for i, fix := range fixes {
+		head := ""
+		if i == 0 {
+			head = "\nTo have the rest:\n"
+		}
+		text := cleanText(strings.Join(names[fix], ", ") + ": " + fix)
+		if err := a.printf("%s%s\n", head, wrap(text, a.tableWidth(), "  ", "      ")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func markStyle(mark string) string {

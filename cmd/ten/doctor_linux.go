@@ -67,16 +67,16 @@ func kernelOf(release string) api.Capability {
 	return needed(found("kernel", "%s", release))
 }
 
-// checkCgroups wants version 2 for memory and CPU limits.
+// checkCgroups looks for version 2, which later versions need for memory and CPU limits.
 func checkCgroups(root string) api.Capability {
 	const name = "cgroups v2"
 	b, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
 	if err != nil {
 		fix := "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none " + root
 		if _, err := os.Stat(filepath.Join(root, "memory")); err == nil {
-			return lacking(name, fix, "only version 1: memory_limit_mb and cpu_shares have no effect")
+			return lacking(name, fix, "only version 1, but not needed yet: this version enforces no limits")
 		}
-		return lacking(name, fix, "not mounted: memory_limit_mb and cpu_shares have no effect")
+		return lacking(name, fix, "not mounted, but not needed yet: this version enforces no limits")
 	}
 	have := strings.Fields(string(b))
 	var missing []string
@@ -91,7 +91,7 @@ func checkCgroups(root string) api.Capability {
 	if unix.Access(root, unix.W_OK) != nil {
 		return lacking(name, "serve as root, or let systemd delegate a cgroup (Delegate=yes)", "this user may not make any")
 	}
-	return found(name, "controllers cpu, memory, pids")
+	return found(name, "controllers cpu, memory, pids; not used yet: this version enforces no limits")
 }
 
 // checkPort wants the HTTP port, unless it is this machine's ten that has it.

@@ -51,6 +51,12 @@ type usageError struct {
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
+// inputError is an error about what was read, not about the command line.
+type inputError struct{ err error }
+
+func (e *inputError) Error() string { return e.err.Error() }
+func (e *inputError) Unwrap() error { return e.err }
+
 // hintError carries what to do about an error.
 type hintError struct {
 	err  error
@@ -73,6 +79,9 @@ func isCanceled(err error) bool { return errors.Is(err, context.Canceled) }
 // exitCode maps an error to the exit code.
 func exitCode(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*inputError](err); ok {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
@@ -184,6 +193,8 @@ func (a *app) hint(err error) string {
 	switch api.CodeOf(err) {
 	case api.CodeUnauthenticated:
 		return a.tokenHint()
+	case api.CodeNotFound:
+		return "'ten ps --all' lists the instances, 'ten service list' the services"
 	case api.CodeForbidden:
 		return "this needs an admin token: --token or TENEMENT_TOKEN"
 	case api.CodeDiskFull:
@@ -203,14 +214,23 @@ func (a *app) unreachableHint(un *client.UnreachableError) string {
 		return "the socket is for root and the server's own user: use sudo, or --server http://127.0.0.1:8080 with a token"
 	case len(a.serverNames()) > 0:
 		return "check --server / TENEMENT_SERVER, and that the server runs"
+	case socket:
+		return "the server that used this socket is gone; start one with 'ten serve'"
 	default:
-		return "start a server with 'ten serve', or name one with --server / TENEMENT_SERVER"
+		hint := "start a server with 'ten serve', or name one with --server / TENEMENT_SERVER"
+		if path, ok := a.socket(); !ok && path != "" {
+			hint += ";\n  one on this machine is also found by its --data-dir: there is no " + cleanText(path)
+		}
+		return hint
 	}
 }
 
 func (a *app) tokenHint() string {
 	if a.tokenText() != "" {
 		return "the token given is not known to this server; 'ten token-gen' on the server makes one"
+	}
+	if len(a.serverNames()) == 0 {
+		return "name the server's data directory with --data-dir, or make a token there with 'ten token-gen'"
 	}
 	return "make a token with 'ten token-gen' on the server, then pass it by --token or TENEMENT_TOKEN"
 }

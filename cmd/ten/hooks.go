@@ -9,8 +9,9 @@ import (
 // hooks is what only the server's side of the binary can do. A hook that is nil is not
 // available on this system.
 type hooks struct {
-	// Serve runs the server until ctx ends; [signalOf] tells which signal ended it.
-	Serve func(ctx context.Context, o serveOptions) error
+	// Serve runs the server until ctx ends; [signalOf] tells which signal ended it. If
+	// tell is not nil, it is called once the server answers requests.
+	Serve func(ctx context.Context, o serveOptions, tell func(serving)) error
 	// DataDir returns the data directory that Serve would use with this configuration
 	// file ("": the default place) when neither flag nor environment names one.
 	DataDir func(config string) (string, error)
@@ -28,7 +29,8 @@ type hooks struct {
 type serveOptions struct {
 	Config  string // path of tenement.toml
 	DataDir string
-	Port    *int // 0: any free port
+	Bind    string // address to listen on
+	Port    *int   // 0: any free port
 	Domain  string
 	TLS     bool
 	Email   string // of the ACME account

@@ -19,14 +19,14 @@ func (a *app) spawnCommand() *cobra.Command {
 		Long: `Starts instances and returns once they accept connections, healthy or not.
 One that does not exist is created; one that sleeps is woken; one that was held
 down or has failed is started.`,
-		Example:           "  ten spawn notes:alice",
-		Args:              cobra.MinimumNArgs(1),
+		Example:           "  ten spawn notes:alice\n  ten spawn notes:alice notes:bob",
+		Args:              between(1, -1),
 		ValidArgsFunction: a.completeSpawn,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd.Context(), cmd, args, "waiting until %s accepts connections", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				return c.Spawn(ctx, ref)
-			}, func(in *api.Instance) string {
-				return fmt.Sprintf("%s is %s%s", in.Ref(), in.State(), at(in))
+			}, func(ref api.Ref, in *api.Instance) string {
+				return fmt.Sprintf("%s is %s%s", ref, in.State(), at(in))
 			})
 		},
 	}
@@ -37,13 +37,14 @@ func (a *app) restartCommand() *cobra.Command {
 		Use: "restart SERVICE:ID...", Short: "Stop and start instances",
 		Long: "Stops and starts instances and returns once they accept connections. Requests that\n" +
 			"come meanwhile wait.",
-		Args:              cobra.MinimumNArgs(1),
+		Example:           "  ten restart notes:alice",
+		Args:              between(1, -1),
 		ValidArgsFunction: a.completeInstances(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd.Context(), cmd, args, "restarting %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				return c.Restart(ctx, ref)
-			}, func(in *api.Instance) string {
-				return fmt.Sprintf("%s is %s again%s", in.Ref(), in.State(), at(in))
+			}, func(ref api.Ref, in *api.Instance) string {
+				return fmt.Sprintf("%s is %s again%s", ref, in.State(), at(in))
 			})
 		},
 	}
@@ -56,7 +57,10 @@ func (a *app) stopCommand() *cobra.Command {
 		Long: `Puts instances to sleep and takes them out of weighted traffic. A request for an
 instance's own host still wakes it, unless it is held down: then requests get 503
 until 'ten spawn' starts it.`,
-		Args:              cobra.MinimumNArgs(1),
+		Example: "  ten stop notes:alice          # sleeps; the next request wakes it\n" +
+			"  ten stop notes:alice --hold   # stays down\n" +
+			"  ten stop notes:alice --purge  # is removed, its data stays on disk",
+		Args:              between(1, -1),
 		ValidArgsFunction: a.completeInstances(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if hold && purge {
@@ -64,19 +68,19 @@ until 'ten spawn' starts it.`,
 			}
 			return a.each(cmd.Context(), cmd, args, "stopping %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				if purge {
-					return &api.Instance{Service: ref.Service, ID: ref.ID}, c.Purge(ctx, ref)
+					return nil, c.Purge(ctx, ref)
 				}
 				return c.Stop(ctx, ref, hold)
-			}, func(in *api.Instance) string {
+			}, func(ref api.Ref, in *api.Instance) string {
 				switch {
 				case purge:
-					return fmt.Sprintf("%s is removed", in.Ref())
+					return fmt.Sprintf("%s is removed", ref)
 				case in.State().Live():
-					return fmt.Sprintf("%s is to stop; its state is %s", in.Ref(), in.State())
+					return fmt.Sprintf("%s is to stop; its state is %s", ref, in.State())
 				case hold:
-					return fmt.Sprintf("%s is held down; 'ten spawn %s' starts it", in.Ref(), in.Ref())
+					return fmt.Sprintf("%s is held down; 'ten spawn %s' starts it", ref, ref)
 				default:
-					return fmt.Sprintf("%s sleeps; a request for its own host wakes it", in.Ref())
+					return fmt.Sprintf("%s sleeps; a request for its own host wakes it", ref)
 				}
 			})
 		},
@@ -91,7 +95,7 @@ func (a *app) weightCommand() *cobra.Command {
 		Use: "weight SERVICE:ID 0..100", Short: "Set an instance's share of its service's traffic",
 		Long:              "Sets the share of the requests to {service}.{domain} that an instance gets, relative\nto the weights of the service's other instances; 0 is none.",
 		Example:           "  ten weight notes:v2 10",
-		Args:              cobra.ExactArgs(2),
+		Args:              between(2, 2),
 		ValidArgsFunction: a.completeInstances(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			weight, err := parseWeight(args[1])
@@ -100,8 +104,8 @@ func (a *app) weightCommand() *cobra.Command {
 			}
 			return a.each(cmd.Context(), cmd, args[:1], "setting the weight of %s", func(ctx context.Context, c *client.Client, ref api.Ref) (*api.Instance, error) {
 				return c.SetWeight(ctx, ref, weight)
-			}, func(in *api.Instance) string {
-				return fmt.Sprintf("%s has weight %d", in.Ref(), in.EffectiveWeight())
+			}, func(ref api.Ref, in *api.Instance) string {
+				return fmt.Sprintf("%s has weight %d", ref, in.EffectiveWeight())
 			})
 		},
 	}
@@ -117,7 +121,7 @@ healthy and gives it its weight only then, so that a version that fails meets no
 weighted traffic. Without --weight the first instance of a service gets 100, any
 other new one 0; 'ten route' moves the traffic.`,
 		Example: "  ten deploy notes:v2 --weight 10 --timeout 1m\n  ten route notes --from v1 --to v2",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeSpawn,
+		Args:    between(1, 1), ValidArgsFunction: a.completeSpawn,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := api.ParseRef(args[0])
 			if err != nil {
@@ -136,8 +140,11 @@ other new one 0; 'ten route' moves the traffic.`,
 				return err
 			})
 			switch {
-			case err != nil:
+			case err != nil && signalOf(cmd.Context()) != nil:
+				a.note("interrupted; the server may go on with %s", ref)
 				return err
+			case err != nil:
+				return about(ref, err)
 			case a.json:
 				return a.printJSON(in)
 			default:
@@ -145,9 +152,9 @@ other new one 0; 'ten route' moves the traffic.`,
 			}
 		},
 	}
-	cmd.Flags().IntVar(&weight, "weight", -1, "share of the service's traffic once it is healthy, 0 to 100")
-	cmd.Flags().Lookup("weight").DefValue = ""
-	cmd.Flags().Var((*durationFlag)(&timeout), "timeout", "how long it may take, as seconds or such as 1m30s (default: the service's startup_timeout and 5s)")
+	cmd.Flags().IntVar(&weight, "weight", -1, "`share` of the service's traffic once it is healthy, 0 to 100")
+	cmd.Flags().Lookup("weight").DefValue = "0" // shows no default
+	cmd.Flags().Var((*durationFlag)(&timeout), "timeout", "how long it may take, in seconds or as 1m30s (default: the service's startup_timeout and 5s)")
 	return cmd
 }
 
@@ -155,8 +162,10 @@ func (a *app) routeCommand() *cobra.Command {
 	var from, to string
 	cmd := &cobra.Command{
 		Use: "route SERVICE --from ID --to ID", Short: "Move a service's traffic from one instance to another",
+		Long: "Gives one instance of the service all of the traffic to {service}.{domain} (weight 100) and\n" +
+			"another none (weight 0), in one step.",
 		Example:           "  ten route notes --from v1 --to v2",
-		Args:              cobra.ExactArgs(1),
+		Args:              between(1, 1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if from == "" || to == "" {
@@ -190,7 +199,7 @@ func (a *app) routeCommand() *cobra.Command {
 // each does one thing to every instance named, telling each result as it comes. One
 // failure does not keep it from the rest; the first decides the exit code.
 func (a *app) each(ctx context.Context, cmd *cobra.Command, args []string, what string,
-	do func(context.Context, *client.Client, api.Ref) (*api.Instance, error), tell func(*api.Instance) string,
+	do func(context.Context, *client.Client, api.Ref) (*api.Instance, error), tell func(api.Ref, *api.Instance) string,
 ) error {
 	refs := make([]api.Ref, len(args))
 	for i, arg := range args {
@@ -208,11 +217,16 @@ func (a *app) each(ctx context.Context, cmd *cobra.Command, args []string, what 
 		})
 		switch {
 		case err == nil && a.json:
-			err = a.printJSON(in)
+			if in != nil {
+				err = a.printJSON(in)
+			}
 		case err == nil:
-			err = a.printf("%s\n", cleanText(tell(in)))
+			err = a.printf("%s\n", cleanText(tell(ref, in)))
 		case signalOf(ctx) != nil:
+			a.note("interrupted; the server may go on with %s", ref)
 			return err
+		default:
+			err = about(ref, err)
 		}
 		if err == nil {
 			continue
@@ -226,6 +240,18 @@ func (a *app) each(ctx context.Context, cmd *cobra.Command, args []string, what 
 		}
 	}
 	return first
+}
+
+// about adds what to do when an instance did not come up.
+func about(ref api.Ref, err error) error {
+	switch logs := fmt.Sprintf("'ten logs %s' shows what it printed", ref); api.CodeOf(err) {
+	case api.CodeFailed:
+		return &hintError{err: err, hint: logs}
+	case api.CodeTimeout:
+		return &hintError{err: err, hint: "a program has to listen on 127.0.0.1:$PORT or on the unix socket $SOCKET_PATH, and answer 200 at its health path; " + logs}
+	default:
+		return err
+	}
 }
 
 // at tells where an instance accepts connections, " on 127.0.0.1:30000".

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/api/client"
 )
 
 func (a *app) logsCommand() *cobra.Command {
@@ -16,9 +17,10 @@ func (a *app) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs [SERVICE[:ID]]", Short: "Show what instances printed",
 		Long: `Shows the newest lines that instances printed, oldest first: of all, of a service or of
-one instance. Control characters are shown escaped; --json gives the lines as they were.`,
+one instance. Control characters are shown escaped; --json gives the lines as they were,
+one JSON object a line.`,
 		Example:           "  ten logs notes:alice -f\n  ten logs notes --level stderr --search 'permission denied'",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              between(0, 1),
 		ValidArgsFunction: a.completeLogs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch q.Level = api.Stream(level); q.Level {
@@ -39,9 +41,9 @@ one instance. Control characters are shown escaped; --json gives the lines as th
 		},
 	}
 	cmd.Flags().BoolVarP(&followOn, "follow", "f", false, "go on with what comes, until Ctrl-C")
-	cmd.Flags().StringVar(&level, "level", "", "only stdout or stderr")
+	cmd.Flags().StringVar(&level, "level", "", "only this `stream`: stdout or stderr")
 	cmd.Flags().StringVar(&q.Search, "search", "", "only lines that hold all these `words`")
-	cmd.Flags().IntVarP(&q.Limit, "limit", "n", 100, "the newest that many lines")
+	cmd.Flags().IntVarP(&q.Limit, "limit", "n", 100, "at most that many `lines`, the newest")
 	must(cmd.RegisterFlagCompletionFunc("level", cobra.FixedCompletions([]string{"stdout", "stderr"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -72,6 +74,11 @@ func (a *app) showLogs(ctx context.Context, q api.LogQuery, follow bool) error {
 	if err != nil {
 		return err
 	}
+	if len(entries) == 0 {
+		if err := a.missing(ctx, c, q); err != nil {
+			return err
+		}
+	}
 	for _, e := range entries {
 		if err := a.printEntry(e); err != nil {
 			return err
@@ -96,6 +103,24 @@ func (a *app) showLogs(ctx context.Context, q api.LogQuery, follow bool) error {
 	return nil
 }
 
+// missing returns an error when a query names a service or an instance that there is
+// not. The lines of one that was removed can still be read: only who finds none is told.
+func (a *app) missing(ctx context.Context, c *client.Client, q api.LogQuery) error {
+	var err error
+	switch {
+	case q.Service == "":
+		return nil
+	case q.Instance == "":
+		_, err = c.Service(ctx, q.Service)
+	default:
+		_, err = c.Instance(ctx, api.Ref{Service: q.Service, ID: q.Instance})
+	}
+	if api.CodeOf(err) == api.CodeNotFound {
+		return err
+	}
+	return nil // that a token may not ask is no news here
+}
+
 func (a *app) printEntry(e api.LogEntry) error {
 	if a.json {
 		return a.printJSONLine(e)
@@ -117,8 +142,9 @@ func (a *app) eventsCommand() *cobra.Command {
 	var after uint64
 	cmd := &cobra.Command{
 		Use: "events", Short: "Show changes of the state as they come",
-		Long: "Shows every change of services, instances, nodes and tokens until Ctrl-C; with --json\nthe changed objects too, one event a line.",
-		Args: cobra.NoArgs,
+		Long:    "Shows every change of services, instances, nodes and tokens until Ctrl-C; with --json\nthe changed objects too, one event a line.",
+		Example: "  ten events\n  ten events --json | jq .key",
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect()
 			if err != nil {

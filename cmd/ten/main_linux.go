@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/tenement-fleet/tenement/server"
 	"github.com/tenement-fleet/tenement/server/config"
@@ -19,11 +22,15 @@ func platformHooks() hooks {
 		Capabilities: server.Capabilities,
 		Sample:       config.Sample,
 		Config: func(o serveOptions) ([]byte, any, error) {
-			cfg, err := config.Load(configOptions(o))
+			cfg, err := load(o)
 			if err != nil {
 				return nil, nil, err
 			}
-			return cfg.Render(), cfg, nil
+			text := cfg.Render()
+			if cfg.File != "" {
+				text = append([]byte("# "+cfg.File+"\n"), text...)
+			}
+			return text, cfg, nil
 		},
 	}
 }
@@ -32,15 +39,23 @@ func configOptions(o serveOptions) config.Options {
 	return config.Options{
 		File: o.Config, Env: os.Environ(), Root: os.Geteuid() == 0,
 		Flags: config.Flags{
-			DataDir: o.DataDir, Port: o.Port, Domain: o.Domain,
+			DataDir: o.DataDir, Bind: o.Bind, Port: o.Port, Domain: o.Domain,
 			TLS: o.TLS, Email: o.Email, Staging: o.Staging,
 		},
 	}
 }
 
+func load(o serveOptions) (*config.Config, error) {
+	cfg, err := config.Load(configOptions(o))
+	if err != nil {
+		return nil, &inputError{err}
+	}
+	return cfg, nil
+}
+
 // serve runs the server; its log goes to standard error, as text on a terminal and as
 // JSON elsewhere. Ctrl-C ends the programs too, any other signal leaves them running.
-func serve(ctx context.Context, o serveOptions) error {
+func serve(ctx context.Context, o serveOptions, tell func(serving)) error {
 	log, err := telemetry.NewLogger(os.Stderr, telemetry.FormatAuto, slog.LevelInfo)
 	if err != nil {
 		return err
@@ -55,8 +70,38 @@ func serve(ctx context.Context, o serveOptions) error {
 		cancel(cause)
 	})
 	defer stop()
-	return server.Run(run, server.Options{
-		Load:    func() (*config.Config, error) { return config.Load(configOptions(o)) },
+	var cfg *config.Config
+	options := server.Options{
+		Load:    func() (_ *config.Config, err error) { cfg, err = load(o); return cfg, err },
 		Version: o.Version, Logger: log, Out: os.Stdout,
-	})
+	}
+	// One that replaces another is none of the terminal's: Ctrl-C does not reach it.
+	if tell != nil && os.Getenv("TENEMENT_HANDOVER") == "" {
+		options.Serving = func(at net.Addr) { tell(servingOf(cfg, at)) }
+	}
+	return server.Run(run, options)
+}
+
+// servingOf sums up what a server with this configuration serves.
+func servingOf(cfg *config.Config, at net.Addr) serving {
+	s := serving{
+		File: cfg.File, DataDir: cfg.DataDir, Program: "ten", Domain: cfg.Domain, Port: cfg.Port,
+		Services: cfg.Services, Instances: cfg.Instances, Routes: map[string]string{},
+	}
+	if strings.ContainsRune(os.Args[0], filepath.Separator) {
+		s.Program = os.Args[0]
+	}
+	if tcp, ok := at.(*net.TCPAddr); ok {
+		s.Port = tcp.Port
+	}
+	if cfg.Routing.Default != "" {
+		s.Routes[cfg.Domain] = cfg.Routing.Default
+	}
+	for name, service := range cfg.Routing.Subdomain {
+		s.Routes[name+"."+cfg.Domain] = service
+	}
+	for path, service := range cfg.Routing.Path {
+		s.Routes[cfg.Domain+"/"+strings.Trim(strings.TrimSuffix(path, "*"), "/")+"/"] = service
+	}
+	return s
 }

@@ -20,7 +20,8 @@ func (a *app) psCommand() *cobra.Command {
 		Use: "ps [SERVICE]", Short: "List instances",
 		Long: `Lists the instances that run, of all services or of one. What sleeps, was stopped or
 has failed shows with --all.`,
-		Args:              cobra.MaximumNArgs(1),
+		Example:           "  ten ps\n  ten ps notes --all\n  ten ps --watch",
+		Args:              between(0, 1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := client.InstanceQuery{Live: !all}
@@ -172,7 +173,8 @@ func (a *app) healthCommand() *cobra.Command {
 		Use: "health [SERVICE:ID]", Short: "Tell how instances do",
 		Long: `Tells how one instance does, or the server and all instances that run. Exits with 1
 if one of them is unhealthy, waits to be started again or has failed.`,
-		Args:              cobra.MaximumNArgs(1),
+		Example:           "  ten health\n  ten health notes:alice",
+		Args:              between(0, 1),
 		ValidArgsFunction: a.completeInstances(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -1,12 +1,6 @@
 package main
 
-import (
-	"errors"
-	"fmt"
-	"strings"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 const rootHelp = `ten runs many small single-tenant programs on a server: it declares, runs, routes
 to, puts to sleep and wakes them.
@@ -23,6 +17,8 @@ const environmentHelp = `The environment that ten reads. A flag wins over its va
                      which goes to servers on this machine only
   TENEMENT_DATA_DIR  the data directory of the server on this machine
   TENEMENT_CONFIG    the configuration file (tenement.toml)
+  TENEMENT_PORT, TENEMENT_DOMAIN, TENEMENT_LOG_MAX_AGE …
+                     every key of [settings], for 'ten serve' and 'ten config'
   NO_COLOR           if not empty: no colours`
 
 // The groups of commands in the help.
@@ -34,15 +30,18 @@ const (
 
 // newRoot builds the whole command tree.
 func newRoot(a *app) *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use: "ten", Short: "Run many small single-tenant programs on a server", Long: rootHelp,
 		Version: version, SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRun: func(*cobra.Command, []string) { a.parsed = true },
-	}
+	})
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
 	root.SetVersionTemplate("ten {{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.servers, "server", nil, "`URL` of the server, several for fail-over (TENEMENT_SERVER)")
-	flags.StringVar(&a.token, "token", "", "token to present (TENEMENT_TOKEN)")
+	flags.StringVar(&a.token, "token", "", "`token` to present (TENEMENT_TOKEN)")
 	flags.StringVar(&a.dataDir, "data-dir", "", "data `directory` of the server on this machine (TENEMENT_DATA_DIR)")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
 	flags.BoolVar(&a.noColor, "no-color", false, "no colours (NO_COLOR)")
@@ -69,28 +68,4 @@ func newRoot(a *app) *cobra.Command {
 	root.SetCompletionCommandGroupID(groupSetup)
 	root.SetHelpCommandGroupID(groupSetup)
 	return root
-}
-
-// group makes a command that only has subcommands; an unknown one is an error with
-// suggestions, as it is at the top.
-func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
-	cmd.AddCommand(subs...)
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
-		}
-		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-		cmd.SuggestionsMinimumDistance = 2 // as cobra does at the top
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			text += "\n\nDid you mean this?\n\t" + strings.Join(near, "\n\t")
-		}
-		return errors.New(text)
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	return cmd
-}
-
-// refused is an error about an argument that only the command itself can check.
-func refused(cmd *cobra.Command, err error) error {
-	return &usageError{cmd: cmd.CommandPath(), err: err}
 }

@@ -19,17 +19,23 @@ func (a *app) serveCommand() *cobra.Command {
 	var port int
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the server",
-		Long: `Runs the server with the services of tenement.toml, until SIGINT, which also ends the
-instances, or SIGTERM, which lets them run on for the next 'ten serve' to find. Flags
-win over TENEMENT_* variables, which win over the file.`,
-		Example: "  ten serve\n  ten serve --config /etc/tenement.toml --port 80 --domain example.com",
-		Args:    cobra.NoArgs,
+		Long: `Runs the server with the services of tenement.toml, until SIGINT (Ctrl-C), which also
+stops the instances, or SIGTERM, which lets them run on for the next 'ten serve' to
+find. Flags win over TENEMENT_* variables, which win over the file. Without --config
+it reads ./tenement.toml, ~/.config/tenement/tenement.toml or /etc/tenement/tenement.toml,
+the first that there is.`,
+		Example: "  ten serve\n  ten serve --config /etc/tenement/tenement.toml --port 80 --domain example.com",
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.hooks.Serve == nil {
 				return fmt.Errorf("ten serve needs Linux, this is %s; the other commands work here with --server", runtime.GOOS)
 			}
 			o.finish(a, cmd, port)
-			return a.hooks.Serve(cmd.Context(), o)
+			var tell func(serving)
+			if a.screen.out {
+				tell = a.guide
+			}
+			return a.hooks.Serve(cmd.Context(), o, tell)
 		},
 	}
 	o.flags(cmd, &port)
@@ -41,8 +47,9 @@ func (a *app) configCommand() *cobra.Command {
 	var port int
 	cmd := &cobra.Command{
 		Use: "config", Short: "Print the configuration that 'ten serve' would run with",
-		Long: "Checks tenement.toml, the environment and the flags as 'ten serve' does, and prints\nwhat they come to.",
-		Args: cobra.NoArgs,
+		Long:    "Checks tenement.toml, the environment and the flags as 'ten serve' does, and prints\nwhat they come to: a tenement.toml with every default spelled out.",
+		Example: "  ten config\n  ten config --config notes.toml --json | jq .services",
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.hooks.Config == nil {
 				return fmt.Errorf("ten config needs Linux, this is %s", runtime.GOOS)
@@ -66,11 +73,12 @@ func (a *app) configCommand() *cobra.Command {
 func (o *serveOptions) flags(cmd *cobra.Command, port *int) {
 	f := cmd.Flags()
 	f.StringVar(&o.Config, "config", "", "configuration `file` (TENEMENT_CONFIG; default: tenement.toml if there is one)")
-	f.IntVar(port, "port", 8080, "HTTP port, 0 for any that is free")
-	f.StringVar(&o.Domain, "domain", "", "domain under which the services are reached (default localhost)")
-	f.BoolVar(&o.TLS, "tls", false, "serve HTTPS with certificates made by ACME")
-	f.StringVar(&o.Email, "email", "", "address for the ACME account")
-	f.BoolVar(&o.Staging, "staging", false, "use the ACME staging server")
+	f.StringVar(&o.Bind, "bind", "", "`address` to listen on (TENEMENT_BIND; default: all)")
+	f.IntVar(port, "port", 8080, "HTTP port, 0 for any that is free (TENEMENT_PORT)")
+	f.StringVar(&o.Domain, "domain", "", "`domain` under which the services are reached (TENEMENT_DOMAIN; default: localhost)")
+	f.BoolVar(&o.TLS, "tls", false, "serve HTTPS: not in this version, which refuses it")
+	f.StringVar(&o.Email, "email", "", "`address` for the ACME account, for --tls")
+	f.BoolVar(&o.Staging, "staging", false, "use the ACME staging server, for --tls")
 	must(cmd.MarkFlagFilename("config", "toml"))
 }
 
@@ -86,8 +94,10 @@ func (a *app) initCommand() *cobra.Command {
 	var name, command, file string
 	cmd := &cobra.Command{
 		Use: "init", Short: "Write a commented tenement.toml",
-		Example: "  ten init --name notes --command 'python3 app.py'",
-		Args:    cobra.NoArgs,
+		Long: "Writes a tenement.toml that has every key of use at its default, commented out, with what it\n" +
+			"means. With --command its service is one that 'ten serve' runs at once.",
+		Example: "  ten init\n  ten init --name notes --command 'python3 app.py'",
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.hooks.Sample == nil {
 				return fmt.Errorf("ten init needs Linux, this is %s", runtime.GOOS)
@@ -104,11 +114,15 @@ func (a *app) initCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(map[string]string{"file": file, "service": name})
 			}
-			return a.printf("wrote %s with service %s\nnext: look at it, then 'ten serve'\n", file, name)
+			next := "edit it, then 'ten serve'"
+			if command == "" {
+				next = "take the # from its service and give it a command, then 'ten serve'"
+			}
+			return a.printf("wrote %s with service %s\nnext: %s\n", file, name, next)
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "name of the service (default: after the directory)")
-	cmd.Flags().StringVar(&command, "command", "", "what it runs, in one string")
+	cmd.Flags().StringVar(&name, "name", "", "`name` of the service (default: after the directory)")
+	cmd.Flags().StringVar(&command, "command", "", "`command` that it runs, in one string")
 	cmd.Flags().StringVar(&file, "config", "tenement.toml", "`file` to write")
 	return cmd
 }
@@ -176,7 +190,8 @@ func (a *app) upgradeCommand() *cobra.Command {
 instance is restarted and no request fails. The new process is started from the path
 that the server was started from, where the new binary should lie by now, or from
 --binary.`,
-		Args: cobra.NoArgs,
+		Example: "  install -m 755 ten /usr/local/bin/ten && ten upgrade\n  ten upgrade --binary ./bin/ten",
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var req api.UpgradeRequest
 			if binary != "" {
@@ -221,7 +236,8 @@ type versions struct {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version of this binary and of the server", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version of this binary and of the server", Args: between(0, 0),
+		Example: "  ten version --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := versions{Version: version, Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH}
 			a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {

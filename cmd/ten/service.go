@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +17,7 @@ import (
 
 func (a *app) serviceCommand() *cobra.Command {
 	list := &cobra.Command{
-		Use: "list", Short: "List the services", Args: cobra.NoArgs,
+		Use: "list", Short: "List the services", Args: between(0, 0), Example: "  ten service list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var services []*api.Service
 			err := a.call(cmd.Context(), "listing services", answerTime, func(ctx context.Context, c *client.Client) (err error) {
@@ -36,7 +37,8 @@ func (a *app) serviceCommand() *cobra.Command {
 		},
 	}
 	get := &cobra.Command{
-		Use: "get NAME", Short: "Print a service as JSON, as 'apply' takes it", Args: cobra.ExactArgs(1),
+		Use: "get NAME", Short: "Print a service as JSON, as 'apply' takes it", Args: between(1, 1),
+		Example:           "  ten service get notes",
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s *api.Service
@@ -61,7 +63,7 @@ func (a *app) serviceApplyCommand() *cobra.Command {
 standard input. With a revision in it, as 'get' prints it, a service is only changed if
 nobody else has changed it since.`,
 		Example: "  ten service get notes > notes.json\n  ten service apply notes.json",
-		Args:    cobra.ExactArgs(1),
+		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			services, err := a.readServices(args[0])
 			if err != nil {
@@ -97,7 +99,10 @@ nobody else has changed it since.`,
 func (a *app) serviceDeleteCommand() *cobra.Command {
 	var revision uint64
 	cmd := &cobra.Command{
-		Use: "delete NAME", Short: "Remove a service and stop and remove its instances", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Remove a service and stop and remove its instances", Args: between(1, 1),
+		Long: "Removes a service that was made by 'apply' or the API, and stops and removes its instances.\n" +
+			"Their data stays on disk. What tenement.toml declares is removed by taking it out of there.",
+		Example:           "  ten service delete notes",
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var ifMatch *uint64
@@ -156,6 +161,14 @@ func (a *app) readServices(path string) ([]*api.Service, error) {
 	return services, nil
 }
 
+// shellWord writes a word as a shell, and tenement.toml's command, would take it.
+func shellWord(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\n'\"\\$`|&;<>()*?[]#~!") {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 func serviceTable(services []*api.Service) *table {
 	t := &table{columns: []column{
 		{title: "SERVICE", min: 12},
@@ -170,9 +183,9 @@ func serviceTable(services []*api.Service) *table {
 		if s.IdleTimeout > 0 {
 			idle = s.IdleTimeout.String()
 		}
-		command := s.Command
+		command := shellWord(s.Command)
 		for _, arg := range s.Args {
-			command += " " + arg
+			command += " " + shellWord(arg)
 		}
 		t.rows = append(t.rows, []string{
 			s.Name, string(s.Isolation), idle, string(s.Source), fmt.Sprint(s.Revision), command,

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,20 +18,20 @@ import (
 func TestServePassesItsFlags(t *testing.T) {
 	w := newWorld(t)
 	var got serveOptions
-	w.hooks.Serve = func(_ context.Context, o serveOptions) error { got = o; return nil }
+	w.hooks.Serve = func(_ context.Context, o serveOptions, _ func(serving)) error { got = o; return nil }
 	if _, stderr, code := w.run(t.Context(), "serve"); code != 0 || got.Port != nil || got.Domain != "" || got.DataDir != "" {
 		t.Fatalf("exit %d, %+v: %s", code, got, stderr)
 	}
-	_, stderr, code := w.run(t.Context(), "serve", "--port", "0", "--domain", "d", "--tls", "--email", "e", "--staging",
+	_, stderr, code := w.run(t.Context(), "serve", "--port", "0", "--domain", "d", "--bind", "::1", "--tls", "--email", "e", "--staging",
 		"--config", "c.toml", "--data-dir", "x")
 	if code != 0 || got.Port == nil || *got.Port != 0 {
 		t.Fatalf("exit %d, %+v: %s", code, got, stderr)
 	}
 	got.Port = nil
-	if want := (serveOptions{Config: "c.toml", DataDir: "x", Domain: "d", TLS: true, Email: "e", Staging: true, Version: version}); got != want {
+	if want := (serveOptions{Config: "c.toml", DataDir: "x", Domain: "d", Bind: "::1", TLS: true, Email: "e", Staging: true, Version: version}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	w.hooks.Serve = func(context.Context, serveOptions) error {
+	w.hooks.Serve = func(context.Context, serveOptions, func(serving)) error {
 		return api.FieldErrors{{Field: "tenement.toml:3: service.a.health", Got: "x", Want: "a path"}}
 	}
 	if _, stderr, code := w.run(t.Context(), "serve"); code != exitUsage || !strings.Contains(stderr, `tenement.toml:3: service.a.health: got "x", want a path`) {
@@ -125,5 +128,79 @@ func TestDataDirectory(t *testing.T) {
 	// A broken configuration does not keep the client commands from the default server.
 	if got := a.endpoints(); len(got) != 1 || got[0] != defaultServer {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestGuide shows what `ten serve` tells at a terminal.
+func TestGuide(t *testing.T) {
+	notes := &api.Service{Name: "notes", SpawnOnRequest: true}
+	chat := &api.Service{Name: "chat", SpawnOnRequest: true}
+	made := &api.Service{Name: "made"}
+	for name, s := range map[string]serving{
+		"nothing": {},
+		"one":     {File: "/srv/tenement.toml", Services: []*api.Service{notes}, Instances: []api.Ref{{Service: "notes", ID: "alice"}}},
+		"routes": {
+			File: "/srv/tenement.toml", Domain: "example.com", Port: 80, Program: "bin/ten", DataDir: "/srv/my data",
+			Services:  []*api.Service{chat, made, notes},
+			Instances: []api.Ref{{Service: "notes", ID: "alice"}, {Service: "notes", ID: "bob"}},
+			Routes:    map[string]string{"example.com": "notes", "www.example.com": "notes", "example.com/talk/": "chat"},
+		},
+		"many": {Services: []*api.Service{notes}, Instances: slices.Repeat([]api.Ref{{Service: "notes", ID: "n"}}, 100)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var out bytes.Buffer
+			s.Domain, s.Program = cmp.Or(s.Domain, "localhost"), cmp.Or(s.Program, "ten")
+			s.Port, s.DataDir = cmp.Or(s.Port, 8080), cmp.Or(s.DataDir, w.dir)
+			w.app(&out, &out).guide(s)
+			golden(t, filepath.Join("guide", name+".txt"), w.steady(out.String()))
+		})
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test ./cmd/ten -update accepts it), got:\n%s", name, got)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, tc := range []struct {
+		width int
+		want  string
+	}{
+		{0, "- one two three four"},
+		{12, "- one two\n  three four"},
+		{7, "- one\n  two\n  three\n  four"},
+		{1, "- one\n  two\n  three\n  four"},
+	} {
+		if got := wrap("one two  three four", tc.width, "- ", "  "); got != tc.want {
+			t.Errorf("width %d: got %q, want %q", tc.width, got, tc.want)
+		}
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for in, want := range map[string]string{"": "''", "a-b/c=d": "a-b/c=d", "it's": `'it'\''s'`, "a b": "'a b'", "{port}": "{port}"} {
+		if got := shellWord(in); got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+		if words, err := api.SplitWords(shellWord(in)); err != nil || len(words) != 1 || words[0] != in {
+			t.Errorf("%q does not come back: %q, %v", in, words, err)
+		}
 	}
 }

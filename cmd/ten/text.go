@@ -126,6 +126,28 @@ func fit(s string, width int) string {
 	return s
 }
 
+// wrap breaks text between words so that no line takes more than width cells (0: any),
+// and indents the first line and those that follow.
+func wrap(text string, width int, first, next string) string {
+	var b strings.Builder
+	b.WriteString(first)
+	at, begin := cells(first), true
+	for word := range strings.FieldsSeq(text) {
+		n := cells(word)
+		if !begin && width > 0 && at+1+n > width {
+			b.WriteString("\n" + next)
+			at, begin = cells(next), true
+		}
+		if !begin {
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at, begin = at+n, false
+	}
+	return b.String()
+}
+
 // ago tells a length of time as roughly as people want to know it: "12s", "5m", "3h", "20d".
 func ago(d time.Duration) string {
 	switch {

@@ -31,17 +31,21 @@ other commands find it. With --tenant the token may read only the instances of t
 their health and logs. Works while the server on this machine runs, and before it first
 does. With --server the token is made there, and saved nowhere.`,
 		Example: "  ten token-gen\n  ten token-gen --tenant alice --description 'alice, support' --expires 720h",
-		Args:    cobra.NoArgs,
+		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if req.Tenant != "" && !api.ValidName(req.Tenant) {
 				return refused(cmd, &api.FieldError{Field: "--tenant", Got: req.Tenant, Want: "an instance's id"})
 			}
-			t, err := a.makeToken(cmd.Context(), req)
+			t, pending, err := a.makeToken(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
 			path, saveErr := a.saveToken(t)
-			return errors.Join(a.printToken(t, path), saveErr) // the secret is told whatever became of the file
+			err = errors.Join(a.printToken(t, path), saveErr) // the secret is told whatever became of the file
+			if pending != "" {
+				a.note("No server runs on %s: the token holds once one is started there.", cleanText(pending))
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&req.Tenant, "tenant", "", "make a token for the instances of this `id` only")
@@ -50,15 +54,15 @@ does. With --server the token is made there, and saved nowhere.`,
 	return cmd
 }
 
-// makeToken asks the server to make a token, or makes it here for the server to find.
-func (a *app) makeToken(ctx context.Context, req api.TokenRequest) (*api.CreatedToken, error) {
+// makeToken asks the server to make a token, or makes it here for the server to find. It
+// returns the data directory in which it then waits for one, else "".
+func (a *app) makeToken(ctx context.Context, req api.TokenRequest) (t *api.CreatedToken, pending string, err error) {
 	if len(a.serverNames()) > 0 {
-		var t *api.CreatedToken
-		err := a.call(ctx, "making a token", answerTime, func(ctx context.Context, c *client.Client) (err error) {
+		err = a.call(ctx, "making a token", answerTime, func(ctx context.Context, c *client.Client) (err error) {
 			t, err = c.CreateToken(ctx, req)
 			return err
 		})
-		return t, err
+		return t, "", err
 	}
 	path, ok := a.socket()
 	if !ok {
@@ -66,21 +70,21 @@ func (a *app) makeToken(ctx context.Context, req api.TokenRequest) (*api.Created
 	}
 	c, err := a.clientOf([]string{socketURL(path)}, "")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer c.Close()
-	t, err := c.CreateToken(ctx, req)
+	t, err = c.CreateToken(ctx, req)
 	if un, ok := errors.AsType[*client.UnreachableError](err); ok && isRefused(un) {
 		return a.pendingToken(req) // the socket of a server that is gone
 	}
-	return t, err
+	return t, "", err
 }
 
 // pendingToken makes a token and leaves it where the next `ten serve` takes it over.
-func (a *app) pendingToken(req api.TokenRequest) (*api.CreatedToken, error) {
+func (a *app) pendingToken(req api.TokenRequest) (made *api.CreatedToken, dir string, err error) {
 	secret, id, hash, err := api.NewSecret(rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	now := a.now().UTC()
 	t := api.Token{
@@ -92,27 +96,26 @@ func (a *app) pendingToken(req api.TokenRequest) (*api.CreatedToken, error) {
 	}
 	t.SetDefaults()
 	if err := t.Validate(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	b, err := json.Marshal(&t)
 	if err != nil {
-		return nil, fmt.Errorf("encode token: %w", err)
+		return nil, "", fmt.Errorf("encode token: %w", err)
 	}
-	dir, err := a.dataDirectory()
-	if err != nil {
-		return nil, err
+	if dir, err = a.dataDirectory(); err != nil {
+		return nil, "", err
 	}
 	pending := filepath.Join(dir, filepath.FromSlash(pendingDir))
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // instances of other users reach their data through it
-		return nil, fmt.Errorf("make data directory: %w", err)
+		return nil, "", fmt.Errorf("make data directory: %w", err)
 	}
 	if err := os.MkdirAll(pending, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+		return nil, "", fmt.Errorf("make data directory: %w", err)
 	}
 	if err := replaceFile(filepath.Join(pending, id+".json"), filepath.Dir(pending), b); err != nil {
-		return nil, fmt.Errorf("save token: %w", err)
+		return nil, "", fmt.Errorf("save token: %w", err)
 	}
-	return &api.CreatedToken{Token: *t.Redacted(), Secret: secret}, nil
+	return &api.CreatedToken{Token: *t.Redacted(), Secret: secret}, dir, nil
 }
 
 // saveToken keeps an admin token of this machine's server where the client commands look
@@ -180,7 +183,8 @@ func ignoreGone(err error) error {
 
 func (a *app) tokenCommand() *cobra.Command {
 	list := &cobra.Command{
-		Use: "list", Short: "List the tokens, without their secrets", Args: cobra.NoArgs,
+		Use: "list", Short: "List the tokens, without their secrets", Args: between(0, 0),
+		Example: "  ten token list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var tokens []*api.Token
 			err := a.call(cmd.Context(), "listing tokens", answerTime, func(ctx context.Context, c *client.Client) (err error) {
@@ -197,7 +201,8 @@ func (a *app) tokenCommand() *cobra.Command {
 		},
 	}
 	revoke := &cobra.Command{
-		Use: "revoke ID", Short: "Make a token worthless, at once", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "Make a token worthless, at once", Args: between(1, 1),
+		Example: "  ten token revoke 2eb1ca695d03",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			var ids []string
 			a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
