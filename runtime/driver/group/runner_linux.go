@@ -119,7 +119,8 @@ func (r *Runner) Recover(ctx context.Context, h driver.Handle) (driver.Process, 
 	}
 	p := &process{handle: h, child: isChild(pidfd), viaInit: r.cfg.Init, perMember: r.cfg.perMember}
 	switch s, err := readStat(h.PID); {
-	case err != nil || s.ended():
+	// A first thread that has ended says nothing of the others: the pidfd knows.
+	case err != nil || s.ended() && ended(pidfd):
 		if err == nil && s.start == h.StartTime && p.child {
 			_, _ = syscall.Wait4(h.PID, nil, syscall.WNOHANG, nil) // ended after a Release
 		}

@@ -16,7 +16,8 @@ import (
 
 // Config is a program to start and what happens on the way to it. The child
 //
-//  1. becomes the leader of its own process group and marks every descriptor close-on-exec,
+//  1. becomes the leader of its own process group, resets what signals do and marks every
+//     descriptor close-on-exec,
 //  2. makes the steps of Setup and enters Dir,
 //  3. leaves Init behind, if there is one,
 //  4. gets its standard streams and back the limits that the Go runtime changed,
@@ -70,7 +71,7 @@ func Start(cfg Config) (Child, error) {
 		return Child{}, fmt.Errorf("open null device: %w", err)
 	}
 	defer null.Close() //nolint:errcheck // nothing was written
-	p := plan{steps: slices.Concat([]Step{ownGroup(), closeAll()}, cfg.Setup, []Step{enter(cfg.Dir)})}
+	p := plan{steps: slices.Concat([]Step{ownGroup(), defaultSignals(), closeAll()}, cfg.Setup, []Step{enter(cfg.Dir)})}
 	if cfg.Init != nil {
 		s, e := cfg.Init.spawn(cfg.InitArgs, cfg.InitEnv)
 		p.steps, p.init = append(p.steps, s), e

@@ -87,6 +87,20 @@ func WriteFile(what, path, text string) Step {
 // ownGroup makes the process the leader of a process group of its own.
 func ownGroup() Step { return Syscall("create process group", unix.SYS_SETPGID, 0, 0) }
 
+// defaultSignals undoes what ten was started with: a signal that it ignores, as under
+// nohup, would be ignored by every program, whose stopping it may be.
+func defaultSignals() Step {
+	s := Step{what: "reset signals"}
+	action := new([4]uint64) // struct sigaction of the kernel, all of it zero: SIG_DFL
+	s.refs = append(s.refs, action)
+	for sig := uintptr(1); sig <= 64; sig++ {
+		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
+			s.call(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(action)), 0, 8) //nolint:gosec // audited: memory that the parent keeps alive
+		}
+	}
+	return s
+}
+
 // stream makes descriptor `from` of the parent the child's standard stream `to`.
 func stream(from *os.File, to int) Step {
 	s := Syscall(fmt.Sprintf("set up descriptor %d", to), unix.SYS_DUP3, from.Fd(), uintptr(to), 0)
