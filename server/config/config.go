@@ -6,6 +6,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,8 +38,8 @@ type Config struct {
 	TLS     TLS    `json:"tls"`
 
 	MaxConcurrentStarts int          `json:"max_concurrent_starts"` // 0: by the number of cores
-	LogMaxAge           api.Duration `json:"log_max_age"`           // 0: whatever age
-	LogMaxSize          api.Size     `json:"log_max_size"`          // 0: whatever size
+	LogMaxAge           api.Duration `json:"log_max_age"`
+	LogMaxSize          api.Size     `json:"log_max_size"`
 
 	Defaults  Defaults       `json:"defaults"`
 	Services  []*api.Service `json:"services,omitempty"` // by name; defaults filled in, valid
@@ -258,7 +260,11 @@ func (l *loader) readFile() {
 	}
 	data, err := os.ReadFile(name) //nolint:gosec // the file that the operator named
 	if err != nil {
-		l.problems = append(l.problems, Problem{File: name, Got: err.Error(), Want: "a file that can be read"})
+		p := Problem{File: name, Got: err.Error(), Want: "a file that can be read"}
+		if errors.Is(err, fs.ErrNotExist) {
+			p.Got, p.Hint = "no such file", "'ten init --config "+name+"' writes one"
+		}
+		l.problems = append(l.problems, p)
 		return
 	}
 	l.parse(name, data)

@@ -147,6 +147,9 @@ func TestFull(t *testing.T) {
 			Default: "web", Subdomain: map[string]string{"www": "web"}, Path: map[string]string{"/docs/*": "web"},
 		},
 		Warnings: []string{
+			"service.web.memory_limit_mb is not enforced by this version",
+			"service.web.cpu_shares is not enforced by this version",
+			"service.web.storage_quota_mb is reported, but not enforced, by this version",
 			"settings.tls.acme_email has no effect while settings.tls.enabled is false",
 			"settings.tls.domain has no effect while settings.tls.enabled is false",
 			"settings.tls.staging has no effect while settings.tls.enabled is false",

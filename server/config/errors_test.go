@@ -32,7 +32,7 @@ var bad = []struct {
 		`FILE:2: got invalid UTF-8 character in basic string, want a TOML file`,
 	}},
 	{"unknown table", "[setings]\nport = 1\n", []string{
-		`FILE:1: setings: got an unknown key, want one of instances, routing, service, settings (did you mean "settings"?)`,
+		`FILE:1: setings: got an unknown key (did you mean "settings"?), want one of instances, routing, service, settings`,
 	}},
 	{"unknown keys", `
 [settings]
@@ -47,11 +47,11 @@ command = "app"
 [routing]
 defualt = "a"
 `, []string{
-		`FILE:4: settings.prot: got an unknown key, want one of SETTINGS (did you mean "port"?)`,
+		`FILE:4: settings.prot: got an unknown key (did you mean "port"?), want one of SETTINGS`,
 		`FILE:5: settings.zzz: got an unknown key, want one of SETTINGS`,
-		`FILE:7: settings.tls.acme_mail: got an unknown key, want one of acme_email, domain, enabled, staging (did you mean "acme_email"?)`,
-		`FILE:9: service.a.comand: got an unknown key, want one of SERVICE (did you mean "command"?)`,
-		`FILE:12: routing.defualt: got an unknown key, want one of default, path, subdomain (did you mean "default"?)`,
+		`FILE:7: settings.tls.acme_mail: got an unknown key (did you mean "acme_email"?), want one of acme_email, domain, enabled, staging`,
+		`FILE:9: service.a.comand: got an unknown key (did you mean "command"?), want one of SERVICE`,
+		`FILE:12: routing.defualt: got an unknown key (did you mean "default"?), want one of default, path, subdomain`,
 	}},
 	{"wrong types", `
 settings.port = "80"
@@ -218,8 +218,8 @@ command = "app"
 		`FILE:3: settings.port: got 65536, want a whole number from 0 to 65535`,
 		`FILE:4: settings.domain: got "exa mple.com", want a host name such as "example.com"`,
 		`FILE:5: settings.max_concurrent_starts: got -1, want a whole number from 0 to 10000`,
-		`FILE:6: settings.log_max_age: got "soon", want a number of seconds or text such as "90s" or "5m", 0s or more`,
-		`FILE:7: settings.log_max_size: got "5 lightyears", want text such as "512MiB" or "2GiB", or a number of bytes`,
+		`FILE:6: settings.log_max_age: got "soon", want a number of seconds or text such as "90s" or "5m", 1s or more`,
+		`FILE:7: settings.log_max_size: got "5 lightyears", want text such as "512MiB" or "2GiB", or a number of bytes, 1MiB or more`,
 		`FILE:8: settings.health_check_interval: got "10ms", want a duration from 100ms to 8760h`,
 		`FILE:9: settings.backoff_max_ms: got "10ms", want a duration from 1s to 8760h`,
 		`FILE:10: settings.max_restarts: got 1001, want a whole number from 0 to 1000`,
@@ -243,8 +243,8 @@ docs = "web"
 "" = "web"
 `, []string{
 		`FILE:6: instances.web: got 3 ids, want at most 2, the service's max_instances`,
-		`FILE:7: instances.wbe: got "wbe", want the name of a service (did you mean "web"?)`,
-		`FILE:9: routing.default: got "wep", want the name of a service (did you mean "web"?)`,
+		`FILE:7: instances.wbe: got "wbe" (did you mean "web"?), want the name of a service`,
+		`FILE:9: routing.default: got "wep" (did you mean "web"?), want the name of a service`,
 		`FILE:10: routing.subdomain.x: got 5, want text in quotes`,
 		`FILE:13: routing.path."/docs/": got "/docs/", want each path once ("docs" is the same)`,
 		`FILE:14: routing.path."/api/v1": got "/api/v1", want a path without * ? #, other than those ten serves itself: / /api /metrics /health`,

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +19,8 @@ type Problem struct {
 	setting string // the setting it is about, however that was given
 }
 
-// Error implements error: `FILE:LINE: KEY: got GOT, want WANT (HINT)`.
+// Error implements error: `FILE:LINE: KEY: got GOT, want WANT (HINT)`. A hint at what was
+// probably meant comes before what else is allowed, which may be a long list.
 func (p *Problem) Error() string {
 	var b strings.Builder
 	if p.File != "" {
@@ -33,8 +33,12 @@ func (p *Problem) Error() string {
 	if p.Key != "" {
 		b.WriteString(p.Key + ": ")
 	}
-	fmt.Fprintf(&b, "got %s, want %s", p.Got, p.Want)
-	if p.Hint != "" {
+	b.WriteString("got " + p.Got)
+	if strings.HasPrefix(p.Hint, didYou) {
+		b.WriteString(" (" + p.Hint + ")")
+	}
+	b.WriteString(", want " + p.Want)
+	if p.Hint != "" && !strings.HasPrefix(p.Hint, didYou) {
 		b.WriteString(" (" + p.Hint + ")")
 	}
 	return b.String()
@@ -89,6 +93,8 @@ func (l *loader) unknown(path, known []string) {
 	l.add(path, "an unknown key", "one of "+strings.Join(known, ", "), didYouMean(last, known))
 }
 
+const didYou = "did you mean "
+
 // didYouMean returns a hint at the name that got was probably meant to be; "" when none
 // is near.
 func didYouMean(got string, known []string) string {
@@ -101,7 +107,7 @@ func didYouMean(got string, known []string) string {
 	if best == "" {
 		return ""
 	}
-	return "did you mean " + strconv.Quote(best) + "?"
+	return didYou + strconv.Quote(best) + "?"
 }
 
 // distance is the number of characters to insert, delete, replace or swap with the next

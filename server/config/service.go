@@ -42,7 +42,12 @@ func (l *loader) readService(at []string, values map[string]any) *api.Service {
 	before := len(l.problems)
 	readTable(l, at, "", values, serviceKeys, s, func(name string) { given[name] = true })
 	if _, ok := values["command"]; !ok {
-		l.add(at, "no command", "a program and its arguments", "")
+		misspelt := slices.ContainsFunc(sortedKeys(values), func(name string) bool {
+			return didYouMean(name, []string{"command"}) != ""
+		})
+		if !misspelt { // which was reported
+			l.add(at, "no command", "a program and its arguments", "")
+		}
 		s.Command = "x" // so that nothing more is said about it
 	}
 	sound := len(l.problems) == before

@@ -196,6 +196,26 @@ func validDomain(s string) bool {
 	return true
 }
 
+// unenforced names the limits that are kept for a later version.
+func (l *loader) unenforced() []string {
+	var out []string
+	for _, s := range l.cfg.Services {
+		for _, limit := range []struct {
+			key, effect string
+			given       bool
+		}{
+			{"memory_limit_mb", "is not enforced by this version", s.MemoryLimit > 0},
+			{"cpu_shares", "is not enforced by this version", s.CPUShares > 0},
+			{"storage_quota_mb", "is reported, but not enforced, by this version", s.StorageQuota > 0},
+		} {
+			if limit.given {
+				out = append(out, "service."+s.Name+"."+limit.key+" "+limit.effect)
+			}
+		}
+	}
+	return out
+}
+
 // otherVariables are those, after TENEMENT_, that mean something to other parts of ten.
 var otherVariables = []string{
 	"CONFIG", "SERVER", "TOKEN", // the command line's
@@ -204,7 +224,7 @@ var otherVariables = []string{
 
 // warnings names what has no effect though somebody may think it has.
 func (l *loader) warnings() []string {
-	var out []string
+	out := l.unenforced()
 	const prefix = "TENEMENT_"
 	known := slices.Clone(otherVariables)
 	for _, k := range settingKeys {

@@ -147,19 +147,19 @@ func mebibytes[T any](name, doc string, at func(*T) *api.Size) key[T] {
 	}
 }
 
-// size is a number of bytes or text such as "512MiB".
-func size[T any](name, doc string, at func(*T) *api.Size) key[T] {
+// size is a number of bytes or text such as "512MiB", at least least.
+func size[T any](name, doc string, least api.Size, at func(*T) *api.Size) key[T] {
 	return key[T]{
-		name: name, field: name, doc: doc, want: `text such as "512MiB" or "2GiB", or a number of bytes`,
+		name: name, field: name, doc: doc, want: `text such as "512MiB" or "2GiB", or a number of bytes, ` + least.String() + ` or more`,
 		set: func(t *T, v any) bool {
 			switch v := v.(type) {
 			case int64:
 				*at(t) = api.Size(v)
-				return v >= 0
+				return api.Size(v) >= least
 			case string:
 				n, err := api.ParseSize(v)
 				*at(t) = n
-				return err == nil
+				return err == nil && n >= least
 			default:
 				return false
 			}
