@@ -41,24 +41,33 @@ func newControl(f *os.File) (*control, error) {
 }
 
 func (c *control) say(word, rest string) error {
-	if _, err := io.WriteString(c.conn, strings.TrimSpace(word+" "+rest)+"\n"); err != nil {
+	_, err := io.WriteString(c.conn, strings.TrimSpace(word+" "+rest)+"\n")
+	switch {
+	case hungUp(err):
+		return errHungUp
+	case err != nil:
 		return fmt.Errorf("say %q: %w", word, err)
 	}
 	return nil
 }
 
+// errHungUp is how an end of the connection learns that the other process has ended.
+var errHungUp = fmt.Errorf("it ended without a word: %w", io.EOF)
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}
+
 // await reads one word and returns what came with it. Any other word, the end of the
-// connection, an io.EOF, and the end of ctx are errors.
+// connection and the end of ctx are errors.
 func (c *control) await(ctx context.Context, word string) (rest string, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	line, err := c.in.ReadString('\n')
 	got, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 	switch {
-	case errors.Is(err, syscall.ECONNRESET):
-		return "", fmt.Errorf("it ended without a word: %w", io.EOF)
-	case errors.Is(err, io.EOF):
-		return "", fmt.Errorf("it ended without a word: %w", err)
+	case hungUp(err):
+		return "", errHungUp
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("wait for it to say %q: %w", word, context.Cause(ctx))
 	case err != nil:
@@ -94,12 +103,14 @@ func (c *control) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// receive returns the next connection that the peer has dialled; io.EOF when it is gone.
+// receive returns the next connection that the peer has dialled, or errHungUp.
 func (c *control) receive() (net.Conn, error) {
 	var b [1]byte
 	oob := make([]byte, syscall.CmsgSpace(4))
 	_, n, _, _, err := c.conn.ReadMsgUnix(b[:], oob)
-	if err != nil {
+	if hungUp(err) {
+		return nil, errHungUp
+	} else if err != nil {
 		return nil, fmt.Errorf("receive connection: %w", err)
 	}
 	var fds []int

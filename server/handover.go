@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -113,7 +112,7 @@ func (p *predecessor) lingers(api.Ref) bool {
 // Accept implements net.Listener.
 func (p *predecessor) Accept() (net.Conn, error) {
 	conn, err := p.conn.receive()
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.Is(err, errHungUp) {
 		p.leave.Do(func() { close(p.left) })
 		err = net.ErrClosed
 	}
@@ -194,7 +193,7 @@ func (s *successor) takeOver(ctx context.Context) error {
 // once it is gone.
 func (s *successor) abandon(cause error) error {
 	_ = s.conn.conn.Close()
-	if !errors.Is(cause, io.EOF) {
+	if !errors.Is(cause, errHungUp) {
 		_ = s.cmd.Process.Kill() // fails if it has ended
 		_ = s.cmd.Wait()
 		return cause

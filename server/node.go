@@ -241,6 +241,11 @@ func (n *node) close() error {
 	if n.proxy != nil {
 		n.proxy.Close()
 	}
+	if n.router != nil && n.consensus != nil {
+		for in := range n.consensus.View().Instances("") {
+			n.router.Down(in.Ref()) // frees the connections that are kept to its program
+		}
+	}
 	return n.release()
 }
 

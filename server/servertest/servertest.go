@@ -67,7 +67,7 @@ func Start(t testing.TB, cfg Config) *Node {
 	if n.DataDir == "" {
 		n.DataDir = TempDir(t)
 	}
-	file := filepath.Join(TempDir(t), "tenement.toml")
+	file := filepath.Join(n.DataDir, "tenement.toml") // its place is the programs' workdir, and stays
 	if err := os.WriteFile(file, []byte(cfg.TOML), 0o600); err != nil {
 		t.Fatal(err)
 	}
