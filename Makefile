@@ -22,8 +22,8 @@ examples: ## build the example programs that are written in Go
 	$(GO) build -o examples/hello/hello ./examples/hello
 	$(GO) build -o examples/chat/chat ./examples/chat
 
-run: build examples ## build everything and serve examples/hello
-	@printf '\n  http://alice.hello.localhost:%s/   one copy of the program\n  http://bob.hello.localhost:%s/     another\n  http://hello.localhost:%s/         both, by weight\n\n  Stop with Ctrl-C. In another terminal: bin/ten --data-dir %s ps\n\n' $(PORT) $(PORT) $(PORT) $(DATA_DIR)
+run: build examples ## build everything and serve examples/hello on PORT (default 8080)
+	@[ -t 1 ] || printf 'http://%s.localhost:$(PORT)/\n' alice.hello bob.hello hello # ten itself tells a terminal
 	@exec bin/ten serve --config examples/hello/tenement.toml --data-dir $(DATA_DIR) --port $(PORT)
 
 test: ## the tests, shuffled, the end-to-end tests included
