@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tenement-fleet/tenement/api"
 )
@@ -317,17 +320,22 @@ func buildExample(t *testing.T, name string) string {
 // waitGone waits until pid has ended, through its pidfd.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	p, err := os.FindProcess(pid)
-	if err != nil {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
 		return
+	} else if err != nil {
+		t.Fatal(err)
 	}
-	defer p.Release() //nolint:errcheck // nothing to lose
-	deadline := time.Now().Add(patience)
-	for p.Signal(syscall.Signal(0)) == nil {
-		if time.Now().After(deadline) {
-			t.Fatalf("pid %d still runs", pid)
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	for deadline := time.Now().Add(patience); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case n == 1:
+			return
+		default:
+			t.Fatalf("pid %d still runs: %v", pid, err)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

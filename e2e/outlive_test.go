@@ -10,8 +10,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 )
@@ -127,9 +127,10 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	pid := s.waitState("app:one", api.StateRunning).Observed.PID
 	s.waitState("app:two", api.StateRunning)
 
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	var wg sync.WaitGroup
 	var served, failed atomic.Int64
+	answers := make(chan struct{}, 1)
 	for w := range 8 {
 		wg.Go(func() {
 			host := []string{"one.app.localhost", "two.app.localhost", "app.localhost"}[w%3]
@@ -142,21 +143,29 @@ func TestUpgradeUnderLoad(t *testing.T) {
 				if err != nil || status != 200 {
 					failed.Add(1)
 					t.Errorf("request during upgrade: %d %q %v", status, body, err)
+					cancel()
 					return
 				}
 				served.Add(1)
+				select {
+				case answers <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
 	for range rounds {
 		before := served.Load()
 		s.run("upgrade")
-		for deadline := time.Now().Add(patience); served.Load() < before+200; {
-			if time.Now().After(deadline) || failed.Load() > 0 {
-				break
+		for ctx.Err() == nil && served.Load() < before+200 {
+			select {
+			case <-answers:
+			case <-ctx.Done():
 			}
-			time.Sleep(time.Millisecond)
 		}
+	}
+	if ctx.Err() != nil && failed.Load() == 0 {
+		t.Errorf("only %d requests were answered in %s", served.Load(), patience)
 	}
 	cancel()
 	wg.Wait()
@@ -171,20 +180,21 @@ func TestUpgradeUnderLoad(t *testing.T) {
 // of the test, so its pid comes from the server itself.
 func (s *ten) adopt() {
 	s.t.Helper()
-	var node struct {
-		PID int `json:"pid"`
-	}
-	if _, err := s.local(context.Background(), "GET", "/api/telemetry", &node); err != nil {
-		s.t.Fatal(err)
-	}
-	p, err := os.FindProcess(node.PID)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	pid := s.pid()
 	s.t.Cleanup(func() {
-		_ = p.Signal(os.Interrupt)
-		waitGone(s.t, node.PID)
+		_ = syscall.Kill(pid, syscall.SIGINT)
+		waitGone(s.t, pid)
 	})
+}
+
+// pid returns the process id of the server that answers.
+func (s *ten) pid() int {
+	s.t.Helper()
+	var telemetry api.Telemetry
+	if _, err := s.local(s.t.Context(), "GET", "/api/telemetry", &telemetry); err != nil {
+		s.t.Fatal(err)
+	}
+	return telemetry.PID
 }
 
 func goBuild(t *testing.T, pkg string) string {

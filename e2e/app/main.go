@@ -11,6 +11,8 @@
 //	GET /exit?code=3 ends the program
 //	GET /stream?n=3&d=10ms   n lines, one every d, flushed
 //	GET /env         the environment, a variable a line
+//	GET /say?line=x  prints the line
+//	GET /flood       prints as fast as it can from now on; ?stop=1 ends that
 package main
 
 import (
@@ -91,6 +93,19 @@ func routes(starts int) http.Handler {
 	mux.HandleFunc("/starts", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, starts) })
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+	})
+	mux.HandleFunc("/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.URL.Query().Get("line")) })
+	var flooding atomic.Bool
+	mux.HandleFunc("/flood", func(_ http.ResponseWriter, r *http.Request) {
+		stop := r.URL.Query().Get("stop") != ""
+		if was := flooding.Swap(!stop); !was && !stop {
+			go func() {
+				lines := []byte(strings.Repeat("water water everywhere, nor any drop to drink\n", 1000))
+				for flooding.Load() {
+					_, _ = os.Stdout.Write(lines)
+				}
+			}()
+		}
 	})
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
 		select {
