@@ -14,6 +14,7 @@ import (
 type serving struct {
 	File      string // the configuration; "" when there is none
 	DataDir   string
+	Near      string // the data directory as it may be called from where the server was started
 	Program   string // how this binary was called
 	Domain    string
 	Port      int
@@ -46,17 +47,19 @@ func (a *app) guide(s serving) {
 	file := cmp.Or(s.File, "none found; 'ten init' writes a tenement.toml")
 	flag := ""
 	if dir, err := a.directory(""); err != nil || dir != s.DataDir {
-		flag = " --data-dir " + shellWord(s.DataDir)
+		flag = " --data-dir " + shellWord(s.Near)
 	}
 	ten := shellWord(s.Program) + flag
 	for _, line := range [][2]string{
 		{"config", file},
 		{"data", s.DataDir},
+		{"API", s.url("", "/api/openapi.json")},
 		{"look", "in another terminal: " + ten + " ps"},
-		{"token", ten + " token-gen makes one for the API, " + s.url("", "/api/openapi.json")},
+		{"token", "for the API: " + ten + " token-gen"},
 		{"stop", "Ctrl-C stops the programs and ten; SIGTERM leaves the programs running"},
 	} {
-		b.WriteString("  " + line[0] + strings.Repeat(" ", 8-len(line[0])) + line[1] + "\n")
+		begin := "  " + line[0] + strings.Repeat(" ", 8-len(line[0]))
+		b.WriteString(wrap(line[1], a.tableWidth(), begin, strings.Repeat(" ", len(begin))) + "\n")
 	}
 	_ = a.printf("%s\n", b.String()) // advice that nobody gets is no reason to stop
 }

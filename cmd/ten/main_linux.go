@@ -85,11 +85,16 @@ func serve(ctx context.Context, o serveOptions, tell func(serving)) error {
 // servingOf sums up what a server with this configuration serves.
 func servingOf(cfg *config.Config, at net.Addr) serving {
 	s := serving{
-		File: cfg.File, DataDir: cfg.DataDir, Program: "ten", Domain: cfg.Domain, Port: cfg.Port,
+		File: cfg.File, DataDir: cfg.DataDir, Near: cfg.DataDir, Program: "ten", Domain: cfg.Domain, Port: cfg.Port,
 		Services: cfg.Services, Instances: cfg.Instances, Routes: map[string]string{},
 	}
 	if strings.ContainsRune(os.Args[0], filepath.Separator) {
 		s.Program = os.Args[0]
+	}
+	if wd, err := os.Getwd(); err == nil && !filepath.IsAbs(s.Program) {
+		if rel, err := filepath.Rel(wd, s.DataDir); err == nil && filepath.IsLocal(rel) {
+			s.Near = rel
+		}
 	}
 	if tcp, ok := at.(*net.TCPAddr); ok {
 		s.Port = tcp.Port

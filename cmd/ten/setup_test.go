@@ -152,6 +152,7 @@ func TestGuide(t *testing.T) {
 			var out bytes.Buffer
 			s.Domain, s.Program = cmp.Or(s.Domain, "localhost"), cmp.Or(s.Program, "ten")
 			s.Port, s.DataDir = cmp.Or(s.Port, 8080), cmp.Or(s.DataDir, w.dir)
+			s.Near = s.DataDir
 			w.app(&out, &out).guide(s)
 			golden(t, filepath.Join("guide", name+".txt"), w.steady(out.String()))
 		})
