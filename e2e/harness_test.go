@@ -67,6 +67,7 @@ type ten struct {
 	port    int
 	user    *syscall.Credential // another user to run as
 	env     []string            // instead of the test's environment; no --data-dir then
+	args    []string            // instead of serve with its flags
 	client  *http.Client
 
 	mu   sync.Mutex
@@ -121,6 +122,9 @@ func (s *ten) command() *exec.Cmd {
 	args := []string{"serve", "--config", s.config, "--port", strconv.Itoa(s.port)}
 	if s.env == nil {
 		args = append(args, "--data-dir", s.dataDir)
+	}
+	if s.args != nil {
+		args = s.args
 	}
 	cmd := exec.Command(tenBinary, args...)
 	cmd.Env = s.env
