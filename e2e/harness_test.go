@@ -73,7 +73,7 @@ type ten struct {
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	logs *tail
-	done chan error
+	done chan struct{}
 }
 
 // newTen writes the configuration and returns a server that is not started yet.
@@ -155,13 +155,16 @@ func (s *ten) start() {
 	pw.Close()
 	serving := make(chan struct{})
 	go s.logs.follow(pr, serving)
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	s.done = done
-	go func(cmd *exec.Cmd) { done <- cmd.Wait() }(s.cmd)
+	go func(cmd *exec.Cmd) {
+		defer close(done)
+		_ = cmd.Wait() // its state tells
+	}(s.cmd)
 	select {
 	case <-serving:
-	case err := <-done:
-		s.t.Fatalf("ten serve ended: %v\n%s", err, s.logs)
+	case <-done:
+		s.t.Fatalf("ten serve ended: %v\n%s", s.cmd.ProcessState, s.logs)
 	case <-time.After(patience):
 		s.t.Fatalf("ten serve does not say that it serves\n%s", s.logs)
 	}

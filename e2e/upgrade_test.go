@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -234,6 +235,79 @@ func TestWebSocketAcrossUpgrade(t *testing.T) {
 	_ = second.Close(websocket.StatusNormalClosure, "")
 	waitGone(t, old)
 	s.waitState("chat:lobby", api.StateAsleep)
+}
+
+// TestInFlightAcrossUpgrade: what is under way when ten is replaced goes on: a stream, a
+// request that waits for a program to start, and a log that is followed.
+func TestInFlightAcrossUpgrade(t *testing.T) {
+	t.Parallel()
+	s := startTen(t, appConfig("", "APP_START_DELAY = \"500ms\""))
+	s.run("spawn", "app:one")
+	lines := s.follow("app:one")
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		status, body, err := s.try("GET", "one.app.localhost", "/stream?n=20&d=50ms", "")
+		if err != nil || status != 200 || strings.Count(body, "data: ") != 20 {
+			t.Errorf("stream: %d %q %v", status, body, err)
+		}
+	})
+	for range 5 {
+		wg.Go(func() {
+			if status, body, err := s.try("POST", "two.app.localhost", "/starts", "x"); err != nil || status != 200 || body != "1\n" {
+				t.Errorf("a request that waited for a start: %d %q %v", status, body, err)
+			}
+		})
+	}
+	s.waitListed("app:two")
+	s.run("upgrade")
+	s.adopt()
+	for n := 0; ; n++ { // the follower has to find the new server first
+		s.want("one.app.localhost", fmt.Sprintf("/say?line=hello-%d", n), "")
+		select {
+		case <-lines:
+		case <-time.After(100 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	wg.Wait()
+}
+
+// waitListed waits until there is an instance of that name.
+func (s *ten) waitListed(ref string) {
+	s.t.Helper()
+	for index := uint64(0); ; {
+		var list []*api.Instance
+		next, err := s.local(s.t.Context(), "GET", fmt.Sprintf("/api/instances?index=%d&wait=30s", index), &list)
+		if err != nil || next == index {
+			s.t.Fatalf("wait for %s: %v", ref, err)
+		}
+		index = next
+		for _, in := range list {
+			if in.Ref().String() == ref {
+				return
+			}
+		}
+	}
+}
+
+// TestDescriptors: a program gets descriptors 0 to 2 and no other, from a server that has
+// inherited some itself as well.
+func TestDescriptors(t *testing.T) {
+	t.Parallel()
+	s := startTen(t, appConfig("", "")+"[service.plain]\ncommand = \""+appBinary+"\"\nisolation = \"process\"\n")
+	check := func(id string) {
+		t.Helper()
+		for _, service := range []string{"app", "plain"} {
+			if body := s.want(id+"."+service+".localhost", "/fds", ""); strings.TrimSpace(body) != "" {
+				t.Errorf("%s:%s has more than three descriptors:\n%s", service, id, body)
+			}
+		}
+	}
+	check("one")
+	s.run("upgrade")
+	s.adopt()
+	check("two")
 }
 
 // visit opens a connection to the chat room.

@@ -195,7 +195,7 @@ func startServer(t *testing.T, dir string, change ...func(*Options)) *testServer
 		defer close(s.done)
 		s.err = Run(ctx, opts)
 	}()
-	t.Cleanup(func() { s.stop(context.Canceled) })
+	t.Cleanup(func() { _ = s.stop(context.Canceled) })
 	select {
 	case addr := <-serving:
 		s.addr = addr.String()

@@ -60,9 +60,8 @@ type node struct {
 	api       *httpapi.Server
 	proxy     *proxy.Proxy
 
-	cancel context.CancelFunc // ends the goroutines in wg
-	wg     sync.WaitGroup
-	undo   []func() error // what close does, last first
+	wg   sync.WaitGroup // ended by one of undo
+	undo []func() error // what close does, last first
 }
 
 // openNode takes the data directory and brings everything in it to life. When it
@@ -98,7 +97,7 @@ func (n *node) openStores(ctx context.Context, opts nodeConfig) (err error) {
 	}
 	var wg sync.WaitGroup
 	var logsErr, stateErr error
-	wg.Go(func() {
+	wg.Go(func() { //nolint:contextcheck // logs.Open takes none
 		n.logs, logsErr = logs.Open(logs.Config{
 			Dir: n.path("logs"), MaxAge: n.cfg.LogMaxAge.Std(), MaxSize: n.cfg.LogMaxSize,
 			Logger: n.log, Now: opts.Now, Registerer: n.registry,
@@ -112,7 +111,7 @@ func (n *node) openStores(ctx context.Context, opts nodeConfig) (err error) {
 	})
 	wg.Wait()
 	if n.logs != nil {
-		n.onClose(func() error { return bounded(10*time.Second, n.logs.Stop) })
+		n.onClose(func() error { return bounded(ctx, 10*time.Second, n.logs.Stop) })
 	}
 	if n.consensus != nil {
 		n.onClose(n.consensus.Close)
@@ -146,7 +145,7 @@ func (n *node) openRouter(_ context.Context, opts nodeConfig) error {
 	return nil
 }
 
-func (n *node) openAgent(_ context.Context, opts nodeConfig) error {
+func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
 	n.readiness = health.NewReadiness(health.Config{Logger: n.log})
 	n.onClose(n.readiness.Close)
 	a, err := agent.New(agent.Config{
@@ -160,14 +159,14 @@ func (n *node) openAgent(_ context.Context, opts nodeConfig) error {
 		return err
 	}
 	n.agent = a
-	n.onClose(func() error { return bounded(30*time.Second, a.Close) })
+	n.onClose(func() error { return bounded(ctx, 30*time.Second, a.Close) })
 	n.pump = newPump(n.consensus, n.router, a.Changed)
 	return nil
 }
 
 func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
 	c := cluster{Node: n.consensus, drivers: n.drivers}
-	n.api, err = httpapi.New(httpapi.Config{
+	n.api, err = httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
 		Runtime: local{Agent: n.agent, dataDir: n.cfg.DataDir}, Logs: n.logs,
 		Registry: n.registry, Upgrade: opts.upgrade, Logger: n.log, Now: opts.Now,
@@ -260,9 +259,9 @@ func (n *node) release() error {
 	return errors.Join(errs...)
 }
 
-// bounded calls f with a context that ends after d.
-func bounded(d time.Duration, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+// bounded calls f with a context that ends after d, and not with ctx.
+func bounded(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
 	defer cancel()
 	return f(ctx)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tenement-fleet/tenement/server/config"
 )
 
-// ErrInterrupted, as the cause of the end of Run's context, says that a person pressed
+// ErrInterrupted as the cause of the end of Run's context says that a person pressed
 // Ctrl-C: the programs are to end too. Any other cause leaves them running.
 var ErrInterrupted = errors.New("interrupted")
 
@@ -228,7 +228,7 @@ func (s *server) loop(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return s.end(errors.Is(context.Cause(ctx), ErrInterrupted))
+			return s.end(ctx, errors.Is(context.Cause(ctx), ErrInterrupted))
 		case u := <-s.upgrades:
 			replaced, err := s.replace(ctx, u)
 			if replaced || s.node == nil {
@@ -241,7 +241,7 @@ func (s *server) loop(ctx context.Context) error {
 
 // end stops taking requests, lets those under way finish and closes the node; on an
 // interrupt the programs end too.
-func (s *server) end(interrupted bool) error {
+func (s *server) end(ctx context.Context, interrupted bool) error {
 	s.node.api.Close()
 	limit := drainEnd
 	if interrupted {
@@ -250,12 +250,12 @@ func (s *server) end(interrupted bool) error {
 	for _, d := range s.doors {
 		_ = d.Close() // the clients of a port that nobody serves should hear so at once
 	}
-	if err := bounded(limit, s.drain); err != nil {
+	if err := bounded(ctx, limit, s.drain); err != nil {
 		s.opts.Logger.Info("connections are cut off", "error", err)
 	}
 	var errs []error
 	if interrupted {
-		errs = append(errs, bounded(stopPrograms, s.node.agent.StopAll))
+		errs = append(errs, bounded(ctx, stopPrograms, s.node.agent.StopAll))
 	}
 	return errors.Join(append(errs, s.node.close())...)
 }

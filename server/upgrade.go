@@ -53,7 +53,7 @@ func (s *server) replace(ctx context.Context, u upgrade) (replaced bool, err err
 	if err != nil {
 		return false, err
 	}
-	s.settle()
+	s.settle(ctx)
 	old := s.node
 	s.node = nil
 	old.api.Close()
@@ -94,12 +94,12 @@ func (s *server) prepare(ctx context.Context, r api.UpgradeRequest) (*successor,
 
 // settle holds new requests and gives the programs that requests wait for the time to
 // come up: those requests can't be passed on.
-func (s *server) settle() {
+func (s *server) settle(ctx context.Context) {
 	// While requests flow, so that one slow program does not hold up all others.
-	_ = bounded(settleWakes, s.node.proxy.Settle)
+	_ = bounded(ctx, settleWakes, s.node.proxy.Settle)
 	s.relays(func(d *door) { d.relay.hold() })
 	// And those that came between.
-	if err := bounded(settleWakes, s.node.proxy.Settle); err != nil {
+	if err := bounded(ctx, settleWakes, s.node.proxy.Settle); err != nil {
 		s.opts.Logger.Warn("requests still wait for programs to start, their clients have to retry", "error", err)
 	}
 }

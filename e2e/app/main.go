@@ -11,6 +11,7 @@
 //	GET /exit?code=3 ends the program
 //	GET /stream?n=3&d=10ms   n lines, one every d, flushed
 //	GET /env         the environment, a variable a line
+//	GET /fds         what the descriptors beyond 2 are that it was started with, one a line
 //	GET /say?line=x  prints the line
 //	GET /flood       prints as fast as it can from now on; ?stop=1 ends that
 package main
@@ -37,6 +38,7 @@ func main() {
 		n, _ := strconv.Atoi(code)
 		os.Exit(n)
 	}
+	fds := inherited()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	starts := recordStart()
@@ -45,7 +47,7 @@ func main() {
 		<-time.After(d)
 	}
 
-	srv := &http.Server{Handler: routes(starts), ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: routes(starts, fds), ReadHeaderTimeout: 5 * time.Second}
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 	if err != nil {
 		log.Fatal(err)
@@ -55,6 +57,21 @@ func main() {
 		_ = srv.Close()
 	}()
 	_ = srv.Serve(ln)
+}
+
+// inherited returns what the open descriptors beyond 2 are, but for what the Go runtime
+// itself has opened by now.
+func inherited() []string {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	var list []string
+	for _, e := range entries {
+		n, _ := strconv.Atoi(e.Name())
+		link, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if n > 2 && err == nil && !strings.Contains(link, "[event") && !strings.HasPrefix(link, "/sys/fs/cgroup") {
+			list = append(list, e.Name()+" "+link)
+		}
+	}
+	return list
 }
 
 // recordStart appends to a file in the data directory and returns how often it did.
@@ -84,7 +101,7 @@ func tick(ctx context.Context) {
 	}
 }
 
-func routes(starts int) http.Handler {
+func routes(starts int, fds []string) http.Handler {
 	var requests atomic.Int64
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -94,6 +111,7 @@ func routes(starts int) http.Handler {
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
+	mux.HandleFunc("/fds", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(fds, "\n")) })
 	mux.HandleFunc("/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.URL.Query().Get("line")) })
 	var flooding atomic.Bool
 	mux.HandleFunc("/flood", func(_ http.ResponseWriter, r *http.Request) {
