@@ -84,7 +84,7 @@ type UpgradeRequest struct {
 	Path string `json:"path,omitempty"` // absolute; empty: the path ten was started from
 }
 
-// UpgradeResult answers POST /api/upgrade once the successor is ready to take over, which it then does.
+// UpgradeResult answers POST /api/upgrade once the successor serves.
 type UpgradeResult struct {
 	PID     int    `json:"pid"`
 	Version string `json:"version,omitempty"`

@@ -28,6 +28,7 @@ const (
 	successorReady   = 30 * time.Second // to check its configuration
 	successorServing = 60 * time.Second // to open state and find its programs
 	settleWakes      = 10 * time.Second // for wakes under way when a successor is ready
+	settleHeld       = 2 * time.Second  // and for those that came then, while all requests are held
 	drainReplaced    = 30 * time.Second // for requests under way when a successor serves
 	drainEnd         = 10 * time.Second // and when nobody does until the next start
 	drainInterrupted = 2 * time.Second  // and when somebody waits at a terminal

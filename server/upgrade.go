@@ -99,7 +99,7 @@ func (s *server) settle(ctx context.Context) {
 	_ = bounded(ctx, settleWakes, s.node.proxy.Settle)
 	s.relays(func(d *door) { d.relay.hold() })
 	// And those that came between.
-	if err := bounded(ctx, settleWakes, s.node.proxy.Settle); err != nil {
+	if err := bounded(ctx, settleHeld, s.node.proxy.Settle); err != nil {
 		s.opts.Logger.Warn("requests still wait for programs to start, their clients have to retry", "error", err)
 	}
 }
