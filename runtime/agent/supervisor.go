@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
@@ -216,7 +217,11 @@ func (s *supervisor) changePhase(from phase, now time.Time) {
 	} else if !from.serving() {
 		s.idleIn(s.m.Service.IdleTimeout.Std())
 	}
-	s.agent.cfg.Logger.Debug("phase", "instance", s.ref, "from", from, "to", to, "reason", s.m.Reason)
+	level := slog.LevelDebug
+	if to == backoff || to == failed || to == unhealthy {
+		level = slog.LevelWarn // the operator's to know
+	}
+	s.agent.cfg.Logger.Log(s.phaseCtx, level, "instance "+to.String(), "instance", s.ref, "from", from, "reason", s.m.Reason)
 }
 
 // during does work while the present phase lasts, and then, in the supervisor's

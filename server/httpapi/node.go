@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	_ "embed"
 	"errors"
 	"net/http"
 	"os"
@@ -97,6 +98,18 @@ func metricsHandler(cfg Config) http.Handler {
 
 func (s *Server) serveMetrics(c *call) error {
 	s.metrics.ServeHTTP(c.w, c.r)
+	return nil
+}
+
+//go:embed landing.html
+var landing []byte
+
+func (s *Server) serveLanding(c *call) error {
+	h := c.w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = c.w.Write(landing) // a client that left can't be told
 	return nil
 }
 

@@ -47,6 +47,7 @@ func table(metricsPublic bool) []endpoint {
 		}
 	)
 	return []endpoint{
+		{"GET", "/", public, "getLanding", "A page for people: where they are and what to do", nil, raw("text/html", (*Server).serveLanding)},
 		{"GET", "/health", public, "getServerHealth", "200 once the node serves", nil, read((*Server).serverHealth)},
 		{"GET", "/metrics", metrics, "getMetrics", "Prometheus metrics", nil, raw("text/plain", (*Server).serveMetrics)},
 		{"GET", "/api/openapi.json", public, "getOpenAPI", "This document", nil, raw("application/json", (*Server).serveOpenAPI)},

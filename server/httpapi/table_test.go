@@ -132,7 +132,7 @@ func localPeer(ctx context.Context, t *testing.T) context.Context {
 // TestTableIsComplete holds the table against REFERENCE's list and the contract's.
 func TestTableIsComplete(t *testing.T) {
 	want := []string{
-		"GET /health", "GET /metrics", "GET /api/openapi.json", "GET /api/telemetry", "GET /api/tls/status", "GET /api/node",
+		"GET /", "GET /health", "GET /metrics", "GET /api/openapi.json", "GET /api/telemetry", "GET /api/tls/status", "GET /api/node",
 		"POST /api/upgrade", "GET /api/services", "GET /api/services/{name}", "PUT /api/services/{name}", "DELETE /api/services/{name}",
 		"GET /api/instances", "GET /api/instances/{instance}", "PUT /api/instances/{instance}", "DELETE /api/instances/{instance}",
 		"POST /api/instances/{instance}/restart", "PUT /api/instances/{instance}/weight", "GET /api/instances/{instance}/health",
@@ -158,7 +158,7 @@ func TestTableIsComplete(t *testing.T) {
 	if want := []string{"listInstances", "getInstance", "getHealth", "listLogs", "streamLogs"}; !slices.Equal(tenant, want) {
 		t.Errorf("open to tenants: %q, want %q", tenant, want)
 	}
-	if want := []string{"getServerHealth", "getOpenAPI"}; !slices.Equal(public, want) {
+	if want := []string{"getLanding", "getServerHealth", "getOpenAPI"}; !slices.Equal(public, want) {
 		t.Errorf("public: %q, want %q", public, want)
 	}
 }
