@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
