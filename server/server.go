@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -110,7 +111,7 @@ func run(ctx context.Context, opts *Options, before *predecessor) error {
 	if err := checkServices(ctx, cfg, opts.Drivers); err != nil {
 		return err
 	}
-	s := &server{opts: opts, cfg: cfg, upgrades: make(chan upgrade)}
+	s := &server{opts: opts, cfg: cfg, upgrades: make(chan upgrade, 1), ended: make(chan struct{})}
 	defer s.close()
 	if err := s.start(ctx, before); err != nil {
 		if ctx.Err() != nil {
@@ -136,14 +137,17 @@ func checkServices(ctx context.Context, cfg *config.Config, drivers map[api.Isol
 
 // server is the part of a process that outlives its node: the listeners and the lock.
 type server struct {
-	opts     *Options
-	cfg      *config.Config
-	lock     *os.File // on the data directory
-	doors    []*door
-	node     *node
-	past     []*proxy.Proxy // of nodes closed for successors that failed
-	upgrades chan upgrade
-	serving  sync.WaitGroup // the doors' accept loops
+	opts    *Options
+	cfg     *config.Config
+	lock    *os.File // on the data directory
+	doors   []*door
+	node    *node
+	past    []*proxy.Proxy // of nodes closed for successors that failed
+	serving sync.WaitGroup // the doors' accept loops
+
+	upgrading atomic.Bool  // from the request on: there is one at a time
+	upgrades  chan upgrade // has room for it
+	ended     chan struct{}
 }
 
 // start takes over from a predecessor, if there is one, and returns once requests are
@@ -243,6 +247,7 @@ func (s *server) loop(ctx context.Context) error {
 // end stops taking requests, lets those under way finish and closes the node; on an
 // interrupt the programs end too.
 func (s *server) end(ctx context.Context, interrupted bool) error {
+	close(s.ended)
 	s.node.api.Close()
 	limit := drainEnd
 	if interrupted {

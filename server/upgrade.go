@@ -28,14 +28,15 @@ type upgradeReply struct {
 // upgrade implements httpapi's Upgrade.
 func (s *server) upgrade(ctx context.Context, r api.UpgradeRequest) (api.UpgradeResult, error) {
 	reply := make(chan upgradeReply, 1)
-	select {
-	case s.upgrades <- upgrade{request: r, reply: reply}:
-	default: // the loop is busy with another one, or not yet there
+	if !s.upgrading.CompareAndSwap(false, true) {
 		return api.UpgradeResult{}, api.Errorf(api.CodeConflict, "upgrade: this server is being replaced already")
 	}
+	s.upgrades <- upgrade{request: r, reply: reply} // has room for one
 	select {
 	case got := <-reply:
 		return got.result, got.err
+	case <-s.ended:
+		return api.UpgradeResult{}, api.Errorf(api.CodeUnavailable, "upgrade: this server is about to end")
 	case <-ctx.Done():
 		return api.UpgradeResult{}, context.Cause(ctx)
 	}
@@ -46,6 +47,7 @@ func (s *server) upgrade(ctx context.Context, r api.UpgradeRequest) (api.Upgrade
 func (s *server) replace(ctx context.Context, u upgrade) (replaced bool, err error) {
 	defer func() {
 		if err != nil && !replaced {
+			s.upgrading.Store(false)
 			u.reply <- upgradeReply{err: api.Errorf(api.CodeFailed, "upgrade: %w", err)}
 		}
 	}()

@@ -192,10 +192,19 @@ func TestTwoUpgrades(t *testing.T) {
 }
 
 func TestUpgradeWhileBusy(t *testing.T) {
-	s := &server{upgrades: make(chan upgrade)}
+	s := &server{upgrades: make(chan upgrade, 1), ended: make(chan struct{})}
+	var first sync.WaitGroup
+	first.Go(func() {
+		if _, err := s.upgrade(t.Context(), api.UpgradeRequest{}); api.CodeOf(err) != api.CodeUnavailable {
+			t.Errorf("when the server ends: %v", err)
+		}
+	})
+	<-s.upgrades
 	if _, err := s.upgrade(t.Context(), api.UpgradeRequest{}); api.CodeOf(err) != api.CodeConflict {
-		t.Errorf("got %v", err)
+		t.Errorf("a second one: %v", err)
 	}
+	close(s.ended)
+	first.Wait()
 }
 
 // TestStopDuringHandover: SIGTERM while a successor is about to take over ends both, and
