@@ -171,6 +171,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	low, high := ephemeralPorts()
 	a.ports = newPorts(canListen, low, high, rand.N(maxPort)) //nolint:gosec // spreads, protects nothing
+	a.ports.claim = claimPort
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.wg.Go(func() { a.reports.run(a.ctx) })
 	return a, nil
@@ -417,6 +418,7 @@ func (a *Agent) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("close agent: %w", context.Cause(ctx))
 	}
+	a.ports.close()
 	a.reports.flush(ctx)
 	a.metrics.unregister(a.cfg.Registerer)
 	if err := a.closeFiles(); err != nil {

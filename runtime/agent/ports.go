@@ -21,10 +21,13 @@ var errNoPort = errors.New("allocate port: every one from 30000 to 40000 is take
 // connections, because such a connection could take one before its program listens.
 type ports struct {
 	listen func(port int) bool // whether a program could listen on the port
+	// claim keeps the port from other servers of the machine until release, which may be
+	// nil, is called; false when one of them has it.
+	claim func(port int) (release func(), ok bool)
 
 	mu     sync.Mutex
-	used   map[int]bool
-	ranges [2]portRange // preferred ones first
+	used   map[int]func() // what ends the claim
+	ranges [2]portRange   // preferred ones first
 }
 
 // portRange is some of the ports, in the order of their numbers, and where to go on.
@@ -36,7 +39,10 @@ type portRange struct {
 // newPorts prefers ports outside of [lowEphemeral, highEphemeral] and starts at the
 // nth one of each range.
 func newPorts(listen func(int) bool, lowEphemeral, highEphemeral, n int) *ports {
-	p := &ports{listen: listen, used: make(map[int]bool)}
+	p := &ports{
+		listen: listen, used: make(map[int]func()),
+		claim: func(int) (func(), bool) { return nil, true },
+	}
 	for port := minPort; port <= maxPort; port++ {
 		r := &p.ranges[0]
 		if lowEphemeral <= port && port <= highEphemeral {
@@ -61,8 +67,7 @@ func (p *ports) take() (int, error) {
 		for range r.all {
 			port := r.all[r.next]
 			r.next = (r.next + 1) % len(r.all)
-			if !p.used[port] && p.listen(port) {
-				p.used[port] = true
+			if p.tryTake(port) {
 				return port, nil
 			}
 		}
@@ -70,17 +75,56 @@ func (p *ports) take() (int, error) {
 	return 0, errNoPort
 }
 
-// reserve marks the port of an adopted instance as taken.
+// tryTake takes the port if it is free. Between the look and the moment that a program
+// listens another server of the machine could give the port away too, and the requests
+// of one would reach the program of the other: the claim comes first.
+func (p *ports) tryTake(port int) bool {
+	if _, used := p.used[port]; used {
+		return false
+	}
+	release, ok := p.claim(port)
+	if !ok {
+		return false
+	}
+	if !p.listen(port) {
+		call(release)
+		return false
+	}
+	p.used[port] = release
+	return true
+}
+
+// reserve marks the port of an adopted instance as taken. The server that is about to
+// end may still have the claim.
 func (p *ports) reserve(port int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.used[port] = true
+	if _, used := p.used[port]; !used {
+		p.used[port], _ = p.claim(port)
+	}
 }
 
 func (p *ports) free(port int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	call(p.used[port])
 	delete(p.used, port)
+}
+
+// close ends every claim; what runs keeps its port by listening on it.
+func (p *ports) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, release := range p.used {
+		call(release)
+	}
+	clear(p.used)
+}
+
+func call(f func()) {
+	if f != nil {
+		f()
+	}
 }
 
 func (p *ports) inUse() int {

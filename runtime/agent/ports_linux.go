@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"errors"
+	"strconv"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -21,4 +24,24 @@ func canListen(port int) bool {
 	}
 	err = unix.Bind(fd, all)
 	return unix.Close(fd) == nil && err == nil
+}
+
+// claimPort claims the port by a socket in the abstract namespace, which belongs to the
+// network namespace as the port does and ends with the process that holds it. Where that
+// does not work, by whatever security policy, there is no claim.
+func claimPort(port int) (release func(), ok bool) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, true
+	}
+	release = func() { _ = unix.Close(fd) }
+	switch err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@tenement/port/" + strconv.Itoa(port)}); {
+	case errors.Is(err, unix.EADDRINUSE):
+		release()
+		return nil, false
+	case err != nil:
+		release()
+		return nil, true
+	}
+	return release, true
 }

@@ -26,3 +26,6 @@ func canListen(port int) bool {
 	}
 	return true
 }
+
+// claimPort knows no way to claim a port here.
+func claimPort(int) (release func(), ok bool) { return nil, true }
