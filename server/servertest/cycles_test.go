@@ -88,8 +88,9 @@ func TestCycles(t *testing.T) {
 						return
 					}
 					status, body, err := n.Get(id+".app.localhost", "/")
-					if err == nil && !strings.HasPrefix(body, here) {
+					if status == 200 && !strings.HasPrefix(body, here) {
 						strangers.Add(1)
+						t.Logf("%s: the program of another server on this machine answered: %.60q", id, body)
 					} else if status != 200 || body != here+" app:"+id {
 						t.Errorf("wake %s: %d %q %v", id, status, body, err)
 						return
@@ -122,9 +123,6 @@ func TestCycles(t *testing.T) {
 	}
 	for deadline := time.Now().Add(20 * time.Second); !within() && time.Now().Before(deadline); {
 		runtime.Gosched()
-	}
-	if strangers.Load() > 0 {
-		t.Logf("%d answers came from programs of other servers on this machine", strangers.Load())
 	}
 	t.Logf("%d cycles in %s, %.2f ms each; before %+v, after %+v", cycles, took.Round(time.Millisecond), took.Seconds()*1000/float64(cycles), before, after)
 	if !within() {
