@@ -19,15 +19,16 @@ import (
 // TestKillNine: kill -9 of ten with busy instances; afterwards the same pids, and every
 // line that the programs numbered is there exactly once.
 func TestKillNine(t *testing.T) {
-	instances, rounds := 10, 3
+	// So often that all lines of the test fit into one answer of the API.
+	instances, rounds, tick := 10, 3, "2ms"
 	if long() {
-		instances, rounds = 50, 20
+		instances, rounds, tick = 50, 20, "20ms"
 	}
 	var ids []string
 	for i := range instances {
 		ids = append(ids, fmt.Sprintf("%q", fmt.Sprintf("i%d", i)))
 	}
-	s := startTen(t, appConfig("", "APP_TICK = \"2ms\"")+"\n[instances]\napp = ["+strings.Join(ids, ",")+"]\n")
+	s := startTen(t, appConfig("", "APP_TICK = \""+tick+"\"")+"\n[instances]\napp = ["+strings.Join(ids, ",")+"]\n")
 	pids := map[string]int{}
 	for i := range instances {
 		ref := fmt.Sprintf("app:i%d", i)
@@ -90,7 +91,7 @@ func waitTicks(t *testing.T, s *ten, ref string) {
 	}
 }
 
-// checkTicks pages through the whole log of ref: numbers 1, 2, 3 … without gap or repeat.
+// checkTicks reads the whole log of ref: numbers 1, 2, 3 … without gap or repeat.
 func checkTicks(t *testing.T, s *ten, ref string, pid int) {
 	t.Helper()
 	service, id, _ := strings.Cut(ref, ":")
@@ -107,7 +108,7 @@ func checkTicks(t *testing.T, s *ten, ref string, pid int) {
 		if i > 0 && n != last+1 {
 			t.Fatalf("%s: tick %d follows %d", ref, n, last)
 		}
-		if i == 0 && len(entries) < 10000 && n != 1 {
+		if i == 0 && n != 1 {
 			t.Fatalf("%s: the first tick is %d", ref, n)
 		}
 		last = n
