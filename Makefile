@@ -10,7 +10,7 @@ PORT     ?= 8080
 DATA_DIR ?= .cache/run
 FUZZTIME ?= 30s
 
-.PHONY: help run build examples test race lint fmt fuzz bench e2e cross clean
+.PHONY: help run build examples test race soak lint fmt fuzz bench e2e cross clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ race: ## the tests under the race detector (needs a C compiler)
 
 e2e: build examples ## the black-box tests against the real binary, the long ones too
 	TEN_E2E_LONG=1 $(GO) test -count=1 -v -timeout 30m ./e2e/...
+
+soak: ## 100,000 sleep/wake cycles of a whole server with the fake driver
+	TEN_LONG=1 $(GO) test -count=1 -v -timeout 30m -run TestCycles ./server/servertest
 
 lint: ## golangci-lint, pinned in tools/go.mod
 	$(LINT) run ./...
