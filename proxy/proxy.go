@@ -114,7 +114,7 @@ func New(cfg Config) (*Proxy, error) {
 		stall: stallTime, logLimit: rate.NewLimiter(logRate, logBurst),
 		trusted: cfg.TrustedProxies, allowance: cfg.QueueAllowance,
 		openPool: func(ep api.Endpoint) io.Closer { return upstream.NewPool(ep, cfg.Upstream) },
-		wakes:    wake.New(wake.Config{Start: cfg.Waker.Wake, PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
+		wakes:    wake.New(wake.Config{Start: wakeClosed(cfg.Router, cfg.Waker), PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
 	}
 	var err error
 	if p.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(p.wakes.Waiting()) }); err != nil {
@@ -126,6 +126,17 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
+}
+
+// wakeClosed wakes an instance whose gate is not open: a request that saw it closed may
+// come only after the start that it would have joined has ended.
+func wakeClosed(router *route.Router, waker Waker) func(context.Context, api.Ref) error {
+	return func(ctx context.Context, ref api.Ref) error {
+		if router.IsOpen(ref) {
+			return nil
+		}
+		return waker.Wake(ctx, ref)
+	}
 }
 
 // Settle returns when no request waits for an instance, or with ctx's cause: the moment

@@ -101,6 +101,12 @@ func (r *Router) endDrain(t *Target) {
 	r.prune(t)
 }
 
+// IsOpen reports whether requests for the instance flow at this moment.
+func (r *Router) IsOpen(ref api.Ref) bool {
+	t, ok := r.find(ref)
+	return ok && t.State() == Open
+}
+
 // InFlight returns the number of open requests of an instance.
 func (r *Router) InFlight(ref api.Ref) int {
 	if t, ok := r.find(ref); ok {
