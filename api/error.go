@@ -19,6 +19,7 @@ const (
 	CodeConflict        Code = "conflict"          // 409: the object's state forbids the operation
 	CodeStaleRevision   Code = "stale_revision"    // 412: If-Match does not name the current revision
 	CodeTooLarge        Code = "too_large"         // 413: the body exceeds the limit
+	CodeMisdirected     Code = "misdirected"       // 421: another node has the object; the asker's view is stale
 	CodeTooManyRequests Code = "too_many_requests" // 429: rate limited; see RetryAfter
 	CodeInternal        Code = "internal"          // 500: a bug or a broken disk
 	CodeUnavailable     Code = "unavailable"       // 503: not now: no leader, starting, shutting down, queue full
@@ -46,6 +47,8 @@ func (c Code) Status() int {
 		return 412
 	case CodeTooLarge:
 		return 413
+	case CodeMisdirected:
+		return 421
 	case CodeTooManyRequests:
 		return 429
 	case CodeFailed:

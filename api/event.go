@@ -12,6 +12,8 @@ const (
 	EventServiceDeleted  EventType = "service.deleted"
 	EventInstanceUpdated EventType = "instance.updated"
 	EventInstanceDeleted EventType = "instance.deleted"
+	EventFleetUpdated    EventType = "fleet.updated"
+	EventFleetDeleted    EventType = "fleet.deleted"
 	EventNodeUpdated     EventType = "node.updated"
 	EventNodeDeleted     EventType = "node.deleted"
 	EventTokenUpdated    EventType = "token.updated"
@@ -26,11 +28,12 @@ const (
 type Event struct {
 	Index uint64    `json:"index"` // Raft index; several events may share one
 	Type  EventType `json:"type"`
-	Key   string    `json:"key"` // service name, service:id, node id or token id
+	Key   string    `json:"key"` // service name, service:id, service:fleet, node id or token id
 
 	// One of these, the object after the change; null after a deletion.
 	Service  *Service  `json:"service,omitempty"`
 	Instance *Instance `json:"instance,omitempty"`
+	Fleet    *Fleet    `json:"fleet,omitempty"`
 	Node     *Node     `json:"node,omitempty"`
 	Token    *Token    `json:"token,omitempty"`
 }
@@ -55,6 +58,8 @@ type LogEntry struct {
 	// U+FFFD; a line over 64 KiB continues in entries whose Partial is set on all but the last.
 	Message string `json:"message"`
 	Partial bool   `json:"partial,omitempty"`
+	// Node is the id of the node that it ran on, where several were asked.
+	Node string `json:"node,omitempty"`
 }
 
 // LogQuery selects log entries. Zero fields don't restrict.

@@ -25,6 +25,9 @@ var types = []any{
 	new(api.TokenRequest), new(api.CreatedToken), new(api.Health), new(api.Storage),
 	new(api.UpgradeRequest), new(api.UpgradeResult), new(api.Telemetry), new(api.TLSStatus),
 	new(api.TLSCertificate), new(api.ServerHealth),
+	new(api.Previous), new(api.PlacementRules), new(api.Affinity), new(api.Fleet), new(api.Member), new(api.ClusterStatus),
+	new(api.NodeRequest), new(api.PlanRequest), new(api.PlanResult), new(api.Decision), new(api.Exclusion),
+	new(api.JoinToken), new(api.JoinTokenRequest), new(api.CreatedJoinToken),
 }
 
 // notJSON are exported structs that never become JSON as such.
@@ -61,7 +64,7 @@ func TestGoldenJSON(t *testing.T) {
 			dec := json.NewDecoder(f)
 			dec.DisallowUnknownFields()
 			values := []reflect.Value{full, reflect.New(typ)}
-			if typ == reflect.TypeFor[api.Report]() {
+			if typ == reflect.TypeFor[api.Report]() || typ == reflect.TypeFor[api.Decision]() {
 				values = values[:1] // one without a name is not accepted
 			}
 			for _, want := range values {

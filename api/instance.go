@@ -66,24 +66,43 @@ const MaxWeight = 100
 // DefaultWeight is the weight of an instance that names none.
 const DefaultWeight = MaxWeight
 
-// Instance is one copy of a service. Users write Desired and Weight; the leader writes
-// Node and Generation; the owning node writes Observed; nobody else touches them.
+// Instance is one copy of a service. Users write Desired, Weight and Pin; the leader
+// writes Node, Generation, Previous and DataNode; the owning node writes Observed; nobody
+// else touches them.
 type Instance struct {
 	Service string  `json:"service"`
 	ID      string  `json:"id"`
 	Desired Desired `json:"desired"`
 	// Weight is the share, 0 to 100, of the traffic to {service}.{domain}; null means 100.
-	Weight *int   `json:"weight"`
+	Weight *int `json:"weight"`
+	// Pin is the id of the one node on which it may run; empty leaves it to the leader.
+	Pin    string `json:"pin,omitempty"`
 	Source Source `json:"source"`
-	// Revision is the Raft index of the last change to what users write.
+	// SourceNode is the id of the node whose file declared it, for SourceFile.
+	SourceNode string `json:"source_node,omitempty"`
+	// Fleet is the name of the fleet that it is a member of. The fleet's weight is shared
+	// by its members.
+	Fleet string `json:"fleet,omitempty"`
+	// Revision is the state's index of the last change to what users write.
 	Revision  uint64    `json:"revision,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 
 	// Node is the id of the node it is placed on; empty while it is not placed.
 	Node       string `json:"node,omitempty"`
 	Generation uint64 `json:"generation,omitempty"`
+	// Previous is where it goes on serving until Node does, while it is being moved.
+	Previous *Previous `json:"previous,omitempty"`
+	// DataNode is the id of the node that has its data directory, when that is another
+	// than Node: Node fetches it before the first start.
+	DataNode string `json:"data_node,omitempty"`
 
 	Observed *Observed `json:"observed,omitempty"`
+}
+
+// Previous is the placement before the present one.
+type Previous struct {
+	Node       string `json:"node"`
+	Generation uint64 `json:"generation"`
 }
 
 // Observed is what the owning node last saw of an instance. Null means never started.
@@ -138,6 +157,10 @@ func (i *Instance) Validate() error {
 	w := i.EffectiveWeight()
 	c.add(0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
 	c.add(slices.Contains(Sources(), i.Source), "source", i.Source, oneOf[Source](Sources()))
+	c.add(len(i.Pin) <= 64, "pin", i.Pin, "the id of a node")
+	if i.Fleet != "" {
+		c.name("fleet", i.Fleet)
+	}
 	return c.err()
 }
 
@@ -168,7 +191,8 @@ func (i *Instance) State() State {
 // Equal reports whether two instances have the same user-written fields.
 func (i *Instance) Equal(o *Instance) bool {
 	return i.Service == o.Service && i.ID == o.ID && i.Desired == o.Desired &&
-		i.EffectiveWeight() == o.EffectiveWeight() && i.Source == o.Source
+		i.EffectiveWeight() == o.EffectiveWeight() && i.Source == o.Source && i.SourceNode == o.SourceNode &&
+		i.Pin == o.Pin && i.Fleet == o.Fleet
 }
 
 // Clone returns a deep copy.
@@ -177,6 +201,10 @@ func (i *Instance) Clone() *Instance {
 	if i.Weight != nil {
 		w := *i.Weight
 		c.Weight = &w
+	}
+	if i.Previous != nil {
+		p := *i.Previous
+		c.Previous = &p
 	}
 	c.Observed = i.Observed.Clone()
 	return &c

@@ -150,8 +150,10 @@ func shared(t *testing.T, path string, a, b reflect.Value) {
 
 func TestObjects(t *testing.T) {
 	testObject[api.Service](t, "Revision", "CreatedAt", "UpdatedAt")
-	testObject[api.Instance](t, "Revision", "CreatedAt", "Node", "Generation", "Observed")
-	testObject[api.Node](t, "Revision", "JoinedAt")
+	testObject[api.Instance](t, "Revision", "CreatedAt", "Node", "Generation", "Previous", "DataNode", "Observed")
+	testObject[api.Fleet](t, "Revision", "CreatedAt", "UpdatedAt")
+	testObject[api.PlacementRules](t)
+	testObject[api.Node](t, "Revision", "JoinedAt", "Status", "StatusReason", "StatusSince", "Deadline")
 	testObject[api.Token](t, "Revision", "CreatedAt", "LastUsedAt")
 	var none *api.Observed
 	if none.Clone() != nil {
@@ -210,6 +212,7 @@ func TestSetDefaults(t *testing.T) {
 	testDefaults(t, func() *api.Service { return &api.Service{Command: `'open`} })
 	testDefaults(t, func() *api.Instance { return new(api.Instance) })
 	testDefaults(t, func() *api.Node { return new(api.Node) })
+	testDefaults(t, func() *api.Fleet { return new(api.Fleet) })
 	testDefaults(t, func() *api.Token { return new(api.Token) })
 
 	s := &api.Service{Command: `"my app" --port {port} ''`}

@@ -59,10 +59,11 @@ const (
 	SourceAPI     Source = "api"     // a client of the HTTP API
 	SourceFile    Source = "file"    // tenement.toml; gone from the file means removed
 	SourceRequest Source = "request" // created by the first request for its host
+	SourceFleet   Source = "fleet"   // a member of a fleet, made and removed with its replicas
 )
 
 // Sources lists every source.
-func Sources() []Source { return []Source{SourceAPI, SourceFile, SourceRequest} }
+func Sources() []Source { return []Source{SourceAPI, SourceFile, SourceRequest, SourceFleet} }
 
 // Defaults of a Service; see [Service.SetDefaults].
 const (
@@ -126,8 +127,15 @@ type Service struct {
 	SpawnOnRequest bool `json:"spawn_on_request"`
 	MaxInstances   int  `json:"max_instances"`
 
+	// Placement says which nodes may run its instances, and which do so best.
+	Placement *PlacementRules `json:"placement,omitempty"`
+	// OnDisconnect says what becomes of its instances on a node that is cut off.
+	OnDisconnect OnDisconnect `json:"on_disconnect,omitempty"`
+
 	Source Source `json:"source"`
-	// Revision is the Raft index of the last change: unique, growing, the ETag of the
+	// SourceNode is the id of the node whose file declared it, for SourceFile.
+	SourceNode string `json:"source_node,omitempty"`
+	// Revision is the state's index of the last change: unique, growing, the ETag of the
 	// object. CreatedAt and UpdatedAt come with the command that wrote them. All are
 	// set by the cluster and ignored on input.
 	Revision  uint64    `json:"revision,omitempty"`
@@ -188,6 +196,8 @@ func (s *Service) Validate() error {
 	c.add(slices.Contains(Isolations(), s.Isolation), "isolation", s.Isolation, oneOf[Isolation](Isolations()))
 	c.add(slices.Contains(RestartPolicies(), s.Restart), "restart", s.Restart, oneOf[RestartPolicy](RestartPolicies()))
 	c.add(slices.Contains(Sources(), s.Source), "source", s.Source, oneOf[Source](Sources()))
+	c.add(slices.Contains(OnDisconnects(), s.Disconnect()), "on_disconnect", s.OnDisconnect, oneOf[OnDisconnect](OnDisconnects()))
+	s.Placement.check(&c)
 	s.validateTimes(&c)
 	s.validateAmounts(&c)
 	return c.err()
@@ -234,7 +244,11 @@ func (s *Service) Equal(o *Service) bool {
 	if !maps.Equal(a.Env, b.Env) || !slices.Equal(a.Args, b.Args) || a.Persist() != b.Persist() {
 		return false
 	}
+	if !a.Placement.Equal(b.Placement) || a.Disconnect() != b.Disconnect() {
+		return false
+	}
 	a.Env, b.Env, a.Args, b.Args, a.StoragePersist, b.StoragePersist = nil, nil, nil, nil, nil, nil
+	a.Placement, b.Placement, a.OnDisconnect, b.OnDisconnect = nil, nil, "", ""
 	return reflect.DeepEqual(a, b)
 }
 
@@ -247,7 +261,16 @@ func (s *Service) Clone() *Service {
 		v := *s.StoragePersist
 		c.StoragePersist = &v
 	}
+	c.Placement = s.Placement.Clone()
 	return &c
+}
+
+// Disconnect returns OnDisconnect or its default.
+func (s *Service) Disconnect() OnDisconnect {
+	if s.OnDisconnect == "" {
+		return DisconnectReplace
+	}
+	return s.OnDisconnect
 }
 
 // Persist reports whether an instance's data stays when it is stopped: StoragePersist

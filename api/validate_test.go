@@ -82,7 +82,7 @@ func TestValidateService(t *testing.T) {
 			`one of "process", "namespace", "sandbox", "wasm", "firecracker", "qemu"`,
 		},
 		{func(s *s) { s.Restart = "maybe" }, "restart", "maybe", `one of "always", "on-failure", "never"`},
-		{func(s *s) { s.Source = "me" }, "source", "me", `one of "api", "file", "request"`},
+		{func(s *s) { s.Source = "me" }, "source", "me", `one of "api", "file", "request", "fleet"`},
 		{func(s *s) { s.HealthInterval = 1e6 }, "health_interval", "1ms", wantInterval},
 		{func(s *s) { s.IdleTimeout = -1 }, "idle_timeout", "-1ns", "a duration from 0s to 8760h"},
 		{func(s *s) { s.StartupTimeout = 0 }, "startup_timeout", "0s", wantSpan},
@@ -132,7 +132,7 @@ func TestValidateInstance(t *testing.T) {
 		{func(i *i) { i.Desired = "up" }, "desired", "up", `one of "running", "asleep", "stopped"`},
 		{weight(101), "weight", "101", "0 to 100"},
 		{weight(-1), "weight", "-1", "0 to 100"},
-		{func(i *i) { i.Source = "" }, "source", "", `one of "api", "file", "request"`},
+		{func(i *i) { i.Source = "" }, "source", "", `one of "api", "file", "request", "fleet"`},
 	})
 }
 
@@ -141,7 +141,7 @@ func TestValidateNode(t *testing.T) {
 	testRules(t, func() *n { return &n{ID: "8c7f", Name: "one"} }, []rule[n]{
 		{func(n *n) { n.ID = "" }, "id", "", "1 to 64 characters"},
 		{func(n *n) { n.Name = "One" }, "name", "One", wantName},
-		{func(n *n) { n.Eligibility = "no" }, "eligibility", "no", `one of "eligible", "cordoned"`},
+		{func(n *n) { n.Eligibility = "no" }, "eligibility", "no", `one of "eligible", "cordoned", "draining"`},
 		{func(n *n) { n.Capacity.CPUs = -1 }, "capacity.cpus", "-1", "0 or more"},
 		{func(n *n) { n.Capacity.Memory = -1 }, "capacity.memory", "-1B", "0 or more"},
 	})
