@@ -128,15 +128,15 @@ func (c *Config) setDefaults() error {
 
 // Agent runs this node's instances.
 type Agent struct {
-	cfg       Config
-	data      *os.Root // DataDir
-	records   *records
-	ephemeral *ephemeral
-	ports     *ports
-	slots     *semaphore.Weighted // concurrent starts, first come, first served
-	reports   *reports
-	rolls     *rolls
-	metrics   *metrics
+	cfg     Config
+	data    *os.Root // DataDir
+	records *records
+	fates   *fates
+	ports   *ports
+	slots   *semaphore.Weighted // concurrent starts, first come, first served
+	reports *reports
+	rolls   *rolls
+	metrics *metrics
 
 	//nolint:containedctx // the life of every goroutine that the agent owns
 	ctx    context.Context
@@ -184,7 +184,7 @@ func (a *Agent) open() (err error) {
 	if a.records, err = openRecords(a.cfg.RunDir); err != nil {
 		return err
 	}
-	if a.ephemeral, err = openEphemeral(a.cfg.RunDir); err != nil {
+	if a.fates, err = openFates(a.cfg.RunDir); err != nil {
 		return err
 	}
 	a.metrics, err = newMetrics(a)
@@ -219,7 +219,7 @@ func (a *Agent) converge(ref api.Ref, asg api.Assignment) {
 	s := a.supervisors[ref]
 	if s == nil {
 		if asg.Service.Persist() {
-			a.logError("data still marked as ephemeral", ref, a.ephemeral.mark(ref, false))
+			a.logError("data still marked as ephemeral", ref, a.fates.mark(ref, false))
 		}
 		if o := a.lastObserved(ref, asg.Instance); settled(asg, o) {
 			a.moveGate(ref, restGate(asg, o), api.Endpoint{})
@@ -239,7 +239,7 @@ func (a *Agent) vanished(ref api.Ref) {
 	s := a.supervisors[ref]
 	if s == nil {
 		a.reports.forget(ref)
-		if !a.ephemeral.has(ref) {
+		if a.fates.of(ref) == kept {
 			a.logError("socket not removed", ref, a.removeSocketDir(ref))
 			return
 		}
@@ -338,10 +338,11 @@ func (a *Agent) Restart(ctx context.Context, ref api.Ref) error {
 	return a.ask(ctx, ref, onRestart)
 }
 
-// Sleep puts the instance to sleep now, whether or not it is idle, and returns when its
+// Sleep puts the instance to sleep because a user stops it, whether or not it is idle:
+// data that does not persist is removed. It returns when the instance's
 // process is gone. Whatever is desired, the next request wakes it.
 func (a *Agent) Sleep(ctx context.Context, ref api.Ref) error {
-	return a.ask(ctx, ref, onSleep)
+	return a.ask(ctx, ref, onStop)
 }
 
 // ask puts an event to the instance's supervisor and waits for the answer.

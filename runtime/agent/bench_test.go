@@ -35,7 +35,7 @@ func BenchmarkWake(b *testing.B) {
 
 // BenchmarkStep is one transition.
 func BenchmarkStep(b *testing.B) {
-	m := sample(running, toAsleep)
+	m := sample(running, toAsleep, true)
 	for b.Loop() {
 		_, _ = m.step(onHealthOK, "", t0)
 	}

@@ -16,7 +16,6 @@ func impossible(s *step) { s.emit(action{do: doComplain}) }
 func agree(s *step) { s.answer("") }
 
 func noteRunning(s *step) { s.Want = api.DesiredRunning }
-func noteAsleep(s *step)  { s.Want = api.DesiredAsleep }
 
 // At rest.
 
@@ -64,9 +63,17 @@ func sleepUnlessHeld(s *step) {
 	}
 }
 
+func stopToSleep(s *step) { s.restDiscarding() }
+
+func stopUnlessHeld(s *step) {
+	if s.Want != api.DesiredStopped {
+		s.restDiscarding()
+	}
+}
+
 func restAsleep(s *step) {
-	s.Want, s.Reason = api.DesiredAsleep, ""
-	s.enter(asleep)
+	s.Want = api.DesiredAsleep
+	s.restDiscarding()
 }
 
 func restStopped(s *step) {
@@ -98,9 +105,14 @@ func leaveToSleep(s *step) {
 	s.enter(asleep)
 }
 
+func leaveAndDiscard(s *step) {
+	s.answer(api.CodeUnavailable)
+	s.restDiscarding()
+}
+
 func leaveAsleep(s *step) {
 	s.Want = api.DesiredAsleep
-	leaveToSleep(s)
+	leaveAndDiscard(s)
 }
 
 func leaveStopped(s *step) {
@@ -141,9 +153,14 @@ func abort(s *step, t target, code api.Code) {
 func abortToRoll(s *step)  { abort(s, toStart, "") }
 func abortToSleep(s *step) { abort(s, toAsleep, api.CodeUnavailable) }
 
+func abortAndDiscard(s *step) {
+	s.discard()
+	abortToSleep(s)
+}
+
 func abortAsleep(s *step) {
 	s.Want = api.DesiredAsleep
-	abortToSleep(s)
+	abortAndDiscard(s)
 }
 
 func abortStopped(s *step) {
@@ -193,9 +210,14 @@ func endToSleep(s *step) {
 	s.terminate(toAsleep)
 }
 
+func endAndDiscard(s *step) {
+	s.discard()
+	endToSleep(s)
+}
+
 func endAsleep(s *step) {
 	s.Want = api.DesiredAsleep
-	endToSleep(s)
+	endAndDiscard(s)
 }
 
 func endStopped(s *step) {
@@ -228,9 +250,14 @@ func drainToRestart(s *step) {
 
 func drainToSleep(s *step) { s.drain(toAsleep) }
 
+func drainAndDiscard(s *step) {
+	s.discard()
+	s.drain(toAsleep)
+}
+
 func drainAsleep(s *step) {
 	s.Want = api.DesiredAsleep
-	s.drain(toAsleep)
+	drainAndDiscard(s)
 }
 
 func drainStopped(s *step) {
@@ -334,6 +361,11 @@ func sleepDuringStop(s *step) {
 	}
 }
 
+func stopDuringStop(s *step) {
+	s.discard()
+	sleepDuringStop(s)
+}
+
 func runningDuringStop(s *step) {
 	s.Want = api.DesiredRunning
 	if s.Next != toRetry {
@@ -343,6 +375,7 @@ func runningDuringStop(s *step) {
 
 func asleepDuringStop(s *step) {
 	s.Want = api.DesiredAsleep
+	s.discard()
 	s.answer(api.CodeUnavailable)
 	redirect(s, toAsleep)
 }

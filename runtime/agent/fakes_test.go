@@ -334,6 +334,14 @@ func (n *node) expect(ref api.Ref, want api.State, wantGate gatePosition) api.Ob
 	return o
 }
 
+// expectState is expect without a look at the gate.
+func (n *node) expectState(ref api.Ref, want api.State) {
+	n.t.Helper()
+	if o, _ := n.agent.Observed(ref); o.State != want {
+		n.t.Fatalf("%s is %q (%s), want %s\n%s", ref, o.State, o.Reason, want, n.log.String())
+	}
+}
+
 func (n *node) dataDir(ref api.Ref) string {
 	return filepath.Join(n.dirs, "data", ref.Service, ref.ID)
 }

@@ -132,7 +132,12 @@ func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 		return err
 	}
 	r.rec.Port = port
-	if err := a.ephemeral.mark(ref, r.rec.Ephemeral); err != nil {
+	if a.fates.of(ref) == condemned { // it could not be removed when it should have been
+		if err := a.purge(ref); err != nil {
+			return err
+		}
+	}
+	if err := a.fates.mark(ref, r.rec.Ephemeral); err != nil {
 		return err
 	}
 	p, err := a.prepare(ref, svc, port)
@@ -262,6 +267,9 @@ func (s *supervisor) putAway(purge bool) {
 
 // putAway frees what a run held; r is nil when there was none.
 func (a *Agent) putAway(ref api.Ref, r *run, purge, removed bool) {
+	if purge { // before the record goes, by which the next ten would know of the run
+		a.logError("data not removed", ref, a.purge(ref))
+	}
 	if r != nil {
 		a.logError("output not captured to the end", ref, a.cfg.Output.Close(ref))
 		if r.rec.Socket != "" {
@@ -275,13 +283,14 @@ func (a *Agent) putAway(ref api.Ref, r *run, purge, removed bool) {
 	if removed {
 		a.logError("socket not removed", ref, a.removeSocketDir(ref))
 	}
-	if purge {
-		err := a.data.RemoveAll(dataPath(ref))
-		if err == nil {
-			err = a.ephemeral.mark(ref, false)
-		}
-		a.logError("data not removed", ref, err)
+}
+
+// purge removes an instance's data.
+func (a *Agent) purge(ref api.Ref) error {
+	if err := a.data.RemoveAll(dataPath(ref)); err != nil {
+		return fmt.Errorf("remove data: %w", err)
 	}
+	return a.fates.removed(ref)
 }
 
 // keepIntent keeps on record that the process is being put to sleep, so that a ten that

@@ -51,7 +51,8 @@ const (
 	onWake            event = iota // a request wants it up
 	onRestart                      // a user wants it started afresh
 	onRoll                         // what the program is started from has changed
-	onSleep                        // a user wants it to sleep now
+	onSleep                        // it has to sleep now
+	onStop                         // a user wants it to sleep now
 	onWantRunning                  // desired changed
 	onWantAsleep                   //
 	onWantStopped                  //
@@ -76,7 +77,7 @@ const (
 )
 
 var eventNames = [eventCount]string{
-	"wake", "restart", "roll", "sleep", "want running", "want asleep", "want stopped", "want gone",
+	"wake", "restart", "roll", "sleep", "stop", "want running", "want asleep", "want stopped", "want gone",
 	"granted", "started", "start failed", "start refused", "ready", "deadline", "health ok",
 	"health failed", "exit ok", "exit failed", "exit unknown", "idle", "drained", "ended",
 	"adopted", "adopted starting",
@@ -234,8 +235,10 @@ func rest(asg api.Assignment, o *api.Observed) machine {
 		m.Phase = stopped
 	case api.StateFailed:
 		m.Phase = failed
-	default:
-		m.Want = "" // it had a process and has none: what is desired is news again
+	default: // it had a process and has none: what is desired is news again
+		if o.Desired != api.DesiredAsleep { // which is no news: it sleeps now
+			m.Want = ""
+		}
 	}
 	return m
 }
@@ -266,12 +269,27 @@ func (s *step) putAway() {
 	s.emit(action{do: doPutAway, purge: s.Purge})
 }
 
-// aim sets where the stop leads. Data that does not persist goes when a user stops or
-// removes the instance, whatever he wants afterwards.
+// aim sets where the stop leads. Data that does not persist goes when the instance is
+// stopped or removed, whatever somebody wants afterwards.
 func (s *step) aim(t target) {
 	s.Next = t
-	if (t == toStopped || t == toGone) && !s.Service.Persist() {
-		s.Purge = true
+	if t == toStopped || t == toGone {
+		s.discard()
+	}
+}
+
+// discard has data that does not persist removed before the stop under way is complete.
+// Only what a user says leads here: who falls asleep keeps his data.
+func (s *step) discard() { s.Purge = s.Purge || !s.Service.Persist() }
+
+// restDiscarding goes to sleep without a process.
+func (s *step) restDiscarding() {
+	s.Reason = ""
+	s.discard()
+	if s.Purge {
+		s.end(toAsleep)
+	} else {
+		s.enter(asleep)
 	}
 }
 

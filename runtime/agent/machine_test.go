@@ -34,8 +34,8 @@ func ruleName(r rule) string {
 }
 
 // sample is a typical machine of a phase.
-func sample(p phase, next target) machine {
-	m := machine{Service: testService(true), Phase: p, Next: next, Want: api.DesiredRunning, Since: t0.Add(-time.Hour)}
+func sample(p phase, next target, persist bool) machine {
+	m := machine{Service: testService(persist), Phase: p, Next: next, Want: api.DesiredRunning, Since: t0.Add(-time.Hour)}
 	switch p {
 	case starting, terminating, unhealthy, backoff:
 		m.Deadline = t0
@@ -72,25 +72,30 @@ var targetNames = [...]string{"asleep", "start", "retry", "stopped", "failed", "
 func TestTransitions(t *testing.T) {
 	var b bytes.Buffer
 	for p := range phase(phaseCount) {
-		m := sample(p, toAsleep)
+		m := sample(p, toAsleep, true)
 		fmt.Fprintf(&b, "%s (%s)\n", p, m.state())
 		for ev := range event(eventCount) {
 			r := rules[p][ev]
 			if r == nil {
 				t.Fatalf("no case for %s while %s", ev, p)
 			}
-			fmt.Fprintf(&b, "  %-16s %s%s\n", ev, ruleName(r), outcomes(p, ev))
+			kept, ephemeral := outcomes(p, ev, true), outcomes(p, ev, false)
+			fmt.Fprintf(&b, "  %-16s %s%s\n", ev, ruleName(r), kept)
+			if ephemeral != kept {
+				fmt.Fprintf(&b, "    ephemeral data%s\n", ephemeral)
+			}
 		}
 	}
 	golden(t, "transitions.txt", b.Bytes())
 }
 
 // outcomes is one outcome, or one for each target where a stop is under way.
-func outcomes(p phase, ev event) string {
+func outcomes(p phase, ev event, persist bool) string {
 	var lines []string
 	targets := targetsOf(p)
 	for _, next := range targets {
-		after, actions := sample(p, next).step(ev, "detail", t0)
+		before := sample(p, next, persist)
+		after, actions := before.step(ev, "detail", t0)
 		var parts []string
 		if after.Phase != p {
 			parts = append(parts, "→ "+after.Phase.String())
@@ -99,6 +104,9 @@ func outcomes(p phase, ev event) string {
 		case draining, terminating, aborting, ending, unhealthy:
 			if after.Next != next || after.Phase != p {
 				parts = append(parts, "to "+targetNames[after.Next])
+			}
+			if after.Purge && !before.Purge {
+				parts = append(parts, "to purge")
 			}
 		}
 		for _, a := range actions {
@@ -205,7 +213,7 @@ func TestRestartPolicy(t *testing.T) {
 		{api.RestartNever, onExitFailed, api.DesiredRunning, toFailed},
 		{api.RestartNever, onExitUnknown, api.DesiredRunning, toFailed},
 	} {
-		m := sample(running, toAsleep)
+		m := sample(running, toAsleep, true)
 		m.Service = m.Service.Clone()
 		m.Service.Restart, m.Want = c.policy, c.want
 		after, _ := m.step(c.exit, "", t0)
@@ -226,6 +234,7 @@ type world struct {
 	ready   bool // which accepts connections
 	open    bool // the gate
 	data    bool // the instance has written data
+	discard bool // a user stopped it since, or it did so for good by itself
 	waiting bool // somebody waits for it to be up
 	running map[event]bool
 	starts  []time.Time // by retries since the last other start
@@ -260,6 +269,8 @@ func (w *world) feed(ev event) {
 		w.alive, w.ready = false, false
 	case onIdle:
 		w.open = false
+	case onStop, onWantAsleep, onWantStopped, onWantGone:
+		w.discard = true
 	case onWake, onRestart:
 		w.waiting = true
 	}
@@ -285,6 +296,7 @@ func (w *world) act(a action) {
 	case doGate:
 		w.open = a.gate == gateOpen
 	case doLaunch:
+		w.discard = false
 		if w.alive {
 			w.t.Fatalf("started a second process")
 		}
@@ -303,6 +315,9 @@ func (w *world) act(a action) {
 	case doPutAway:
 		if w.alive {
 			w.t.Fatalf("put away what a live process uses")
+		}
+		if a.purge && !w.discard && w.m.Next != toStopped {
+			w.t.Fatalf("removed data and nobody stopped the instance")
 		}
 		w.data = w.data && !a.purge
 	case doComplain:
@@ -410,7 +425,13 @@ func TestMachineKeepsItsPromises(t *testing.T) {
 			}
 			w.feed(ev)
 		}
-		last := rapid.SampledFrom([]event{onWantStopped, onWantGone}).Draw(t, "last")
+		last := rapid.SampledFrom([]event{onWantStopped, onWantGone, onWantAsleep, onStop}).Draw(t, "last")
+		switch {
+		case last == onStop && (w.m.Want == api.DesiredStopped || w.m.Want == wantGone):
+			last = onWantAsleep // it has no say before
+		case last == onWantAsleep && w.m.Want == api.DesiredAsleep:
+			last = onStop // no news otherwise
+		}
 		if w.m.Want != wantOf(last) {
 			w.feed(last)
 		}
@@ -424,7 +445,8 @@ func TestMachineKeepsItsPromises(t *testing.T) {
 			}
 			w.feed(rapid.SampledFrom(evs).Draw(t, "ending"))
 		}
-		if want := map[event]phase{onWantStopped: stopped, onWantGone: gone}[last]; w.m.Phase != want {
+		if want := map[event]phase{onWantStopped: stopped, onWantGone: gone, onWantAsleep: asleep, onStop: asleep}[last]; w.m.Phase != want &&
+			(last != onStop || w.m.Phase != stopped) { // it had ended for good by itself
 			t.Fatalf("ended up %s, want %s", w.m.Phase, want)
 		}
 		if w.data && !svc.Persist() {

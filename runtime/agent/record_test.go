@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -126,17 +127,36 @@ func FuzzSlot(f *testing.F) {
 	})
 }
 
-func TestEphemeralMarks(t *testing.T) {
+func TestFates(t *testing.T) {
 	dir := t.TempDir()
-	e, err := openEphemeral(dir)
+	f, err := openFates(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(e.mark(ref1, true), e.mark(ref2, true), e.mark(ref2, false), e.mark(ref3, false)); err != nil {
+	ref4, ref5 := api.Ref{Service: "web", ID: "four"}, api.Ref{Service: "web", ID: "five"}
+	if err := errors.Join(
+		f.mark(ref1, true),
+		f.mark(ref2, true), f.mark(ref2, false),
+		f.mark(ref3, false),
+		f.mark(ref4, true), f.condemn(ref4), f.mark(ref4, false), f.mark(ref4, true),
+		f.condemn(ref5), f.removed(ref5),
+	); err != nil {
 		t.Fatal(err)
 	}
-	e, err = openEphemeral(dir)
-	if err != nil || !e.has(ref1) || e.has(ref2) || len(e.refs()) != 1 {
-		t.Errorf("got %v, %v", e, err)
+	want := map[api.Ref]fate{ref1: ephemeral, ref4: condemned}
+	for range 2 {
+		if got := f.marked(); !maps.Equal(got, want) {
+			t.Errorf("marked %v, want %v", got, want)
+		}
+		if f, err = openFates(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Killed between the two halves of a change: the harder fate counts.
+	if err := os.WriteFile(filepath.Join(dir, "ephemeral", ref4.String()), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = openFates(dir); err != nil || f.of(ref4) != condemned {
+		t.Errorf("%v, %v", f.of(ref4), err)
 	}
 }

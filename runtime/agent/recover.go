@@ -36,15 +36,30 @@ func (a *Agent) Recover(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("recover instances: %w", err)
 	}
-	for _, ref := range a.ephemeral.refs() {
-		if _, assigned := a.cfg.Specs.Assignment(ref); !assigned {
-			a.vanished(ref)
-		}
-	}
+	a.finishRemovals(recs)
 	for asg := range a.cfg.Specs.Assigned {
 		a.converge(asg.Instance.Ref(), asg)
 	}
 	return nil
+}
+
+// finishRemovals removes the data that should have gone with its instance, or when that
+// was stopped, and that no run on record holds.
+func (a *Agent) finishRemovals(recs []*record) {
+	marked := a.fates.marked()
+	for _, r := range recs {
+		if r.BootID == a.cfg.BootID {
+			delete(marked, r.Ref) // its supervisor does, when the process is gone
+		}
+	}
+	for ref, fate := range marked {
+		if fate == condemned {
+			a.logError("data not removed", ref, a.purge(ref))
+		}
+		if _, assigned := a.cfg.Specs.Assignment(ref); !assigned {
+			a.vanished(ref)
+		}
+	}
 }
 
 // recover goes on from one record.
@@ -129,6 +144,9 @@ func (s *supervisor) adopt(r *record, proc driver.Process, err error) {
 	if o.Desired == "" && s.instance != nil {
 		s.m.Want = s.instance.Desired
 	}
+	if s.m.Want == api.DesiredStopped {
+		s.m.Want = "" // the stop is not over: it is news again
+	}
 	if err != nil {
 		s.m.Phase, s.m.Reason, s.m.Since = failed, err.Error(), s.agent.cfg.Now()
 		s.revision, s.checked = s.m.Service.Revision, s.m.Service.Revision
@@ -136,6 +154,7 @@ func (s *supervisor) adopt(r *record, proc driver.Process, err error) {
 		s.sync()
 		return
 	}
+	s.m.Purge = s.agent.fates.of(s.ref) == condemned
 	s.run = &run{rec: *r, proc: proc}
 	s.agent.ports.reserve(r.Port)
 	if err := s.agent.cfg.Output.Attach(s.ref); err != nil {
@@ -173,7 +192,10 @@ func (s *supervisor) adoptLive(r *record, o *api.Observed) {
 		s.m.Healthy = s.m.Healthy || o.Healthy
 	}
 	s.saveRecord() // a handle that was found
-	if r.ToSleep {
+	switch {
+	case r.ToSleep:
 		s.handle(onSleep, "")
+	case s.m.Purge: // it was to end, and to start again without its data unless that is news
+		s.handle(onRestart, "")
 	}
 }

@@ -115,7 +115,7 @@ func TestRecoverChangedMind(t *testing.T) {
 				if n.process(ref1) != nil || n.record(ref1) != nil {
 					t.Error("the process, or its record, is left")
 				}
-				if n.hasData(ref1) != (d == api.DesiredAsleep) {
+				if n.hasData(ref1) {
 					t.Errorf("has data: %t", n.hasData(ref1))
 				}
 			})
@@ -284,7 +284,7 @@ func TestRecoverEphemeral(t *testing.T) {
 		n.put(func(s *api.Service) { s.StoragePersist = &no })
 		n.open()
 		n.want(ref1, api.DesiredAsleep)
-		if err := errors.Join(n.agent.Wake(t.Context(), ref1), n.agent.Sleep(t.Context(), ref1)); err != nil {
+		if err := errors.Join(n.agent.Wake(t.Context(), ref1), n.agent.ask(t.Context(), ref1, onSleep)); err != nil {
 			t.Fatal(err)
 		}
 		n.stop()

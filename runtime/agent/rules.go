@@ -11,8 +11,8 @@ type rule func(*step)
 // operation can be under way; it would be a bug, is logged and otherwise ignored.
 var rules = [phaseCount][eventCount]rule{
 	asleep: {
-		onWake: startAfresh, onRestart: startAfresh, onRoll: agree, onSleep: stay,
-		onWantRunning: startWanted, onWantAsleep: noteAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onWake: startAfresh, onRestart: startAfresh, onRoll: agree, onSleep: stay, onStop: stopToSleep,
+		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -20,7 +20,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: adopt, onAdoptedStarting: adoptStarting,
 	},
 	pending: {
-		onWake: stay, onRestart: stay, onRoll: stay, onSleep: leaveToSleep,
+		onWake: stay, onRestart: stay, onRoll: stay, onSleep: leaveToSleep, onStop: leaveAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
 		onGranted: launch, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -29,7 +29,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	launching: {
-		onWake: stay, onRestart: stay, onRoll: abortToRoll, onSleep: abortToSleep,
+		onWake: stay, onRestart: stay, onRoll: abortToRoll, onSleep: abortToSleep, onStop: abortAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: abortAsleep, onWantStopped: abortStopped, onWantGone: abortGone,
 		onGranted: impossible, onStarted: await, onStartFailed: retryStart, onStartRefused: refuseStart,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -38,7 +38,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	starting: {
-		onWake: stay, onRestart: stay, onRoll: endToRoll, onSleep: endToSleep,
+		onWake: stay, onRestart: stay, onRoll: endToRoll, onSleep: endToSleep, onStop: endAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: endAsleep, onWantStopped: endStopped, onWantGone: endGone,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: openUp, onDeadline: startupTimeout, onHealthOK: late, onHealthFailed: late,
@@ -47,7 +47,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	running: {
-		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep,
+		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep, onStop: drainAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: drainAsleep, onWantStopped: drainStopped, onWantGone: drainGone,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: passCheck, onHealthFailed: failCheck,
@@ -56,7 +56,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	degraded: {
-		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep,
+		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep, onStop: drainAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: drainAsleep, onWantStopped: drainStopped, onWantGone: drainGone,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: passCheck, onHealthFailed: failCheck,
@@ -65,7 +65,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	unhealthy: {
-		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: killLate, onHealthOK: late, onHealthFailed: late,
@@ -74,7 +74,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	draining: {
-		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -83,7 +83,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	terminating: {
-		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: killLate, onHealthOK: late, onHealthFailed: late,
@@ -92,7 +92,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	aborting: {
-		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
 		onGranted: impossible, onStarted: endStarted, onStartFailed: exitedDuringStop, onStartRefused: exitedDuringStop,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -101,7 +101,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	ending: {
-		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop,
+		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -110,7 +110,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	backoff: {
-		onWake: stay, onRestart: restartNow, onRoll: restartNow, onSleep: leaveToSleep,
+		onWake: stay, onRestart: restartNow, onRoll: restartNow, onSleep: leaveToSleep, onStop: leaveAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: retryNow, onHealthOK: late, onHealthFailed: late,
@@ -119,7 +119,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	stopped: {
-		onWake: startUnlessHeld, onRestart: startUnlessHeld, onRoll: agree, onSleep: sleepUnlessHeld,
+		onWake: startUnlessHeld, onRestart: startUnlessHeld, onRoll: agree, onSleep: sleepUnlessHeld, onStop: stopUnlessHeld,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -128,7 +128,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	failed: {
-		onWake: startAfterDelay, onRestart: startAfresh, onRoll: startIfWanted, onSleep: sleepUnlessHeld,
+		onWake: startAfterDelay, onRestart: startAfresh, onRoll: startIfWanted, onSleep: sleepUnlessHeld, onStop: stopUnlessHeld,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
@@ -137,7 +137,7 @@ var rules = [phaseCount][eventCount]rule{
 		onAdopted: impossible, onAdoptedStarting: impossible,
 	},
 	gone: {
-		onWake: answerGone, onRestart: answerGone, onRoll: answerGone, onSleep: stay,
+		onWake: answerGone, onRestart: answerGone, onRoll: answerGone, onSleep: stay, onStop: stay,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: restStopped, onWantGone: stay,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,

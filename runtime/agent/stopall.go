@@ -25,7 +25,7 @@ func (a *Agent) StopAll(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, ref := range refs {
 		wg.Go(func() {
-			switch err := a.Sleep(ctx, ref); api.CodeOf(err) {
+			switch err := a.ask(ctx, ref, onSleep); api.CodeOf(err) {
 			case "", api.CodeNotFound, api.CodeUnavailable: // it has no process any more
 			default:
 				errs[i] = fmt.Errorf("stop %s: %w", ref, err)

@@ -177,6 +177,9 @@ func (s *supervisor) handle(ev event, detail string) {
 		s.changePhase(before.Phase, now)
 	}
 	s.agent.metrics.restarts.Add(float64(next.Restarts - before.Restarts))
+	if next.Purge && !before.Purge {
+		s.agent.logError("data not marked for removal", s.ref, s.agent.fates.condemn(s.ref))
+	}
 	for _, a := range actions {
 		s.do(a, ev)
 	}
@@ -358,7 +361,7 @@ func (s *supervisor) ask(t *ticket, ev event) {
 		t.answer <- nil
 		return
 	}
-	if ev == onSleep {
+	if ev == onSleep || ev == onStop {
 		s.down = append(s.down, t)
 	} else {
 		if len(s.up) == cap(s.up) { // who gave up should not pile up

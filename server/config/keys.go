@@ -67,7 +67,7 @@ var serviceKeys = []key[api.Service]{
 	mebibytes("memory_limit_mb", "most memory, in MiB; 0: no bound; not enforced yet", func(s *api.Service) *api.Size { return &s.MemoryLimit }).in("memory_limit"),
 	count("cpu_shares", "share of the CPU when that is short; 0: unset; not enforced yet", 0, 10_000, func(s *api.Service) *int { return &s.CPUShares }),
 	mebibytes("storage_quota_mb", "room for its data, in MiB; 0: no bound; reported, not enforced", func(s *api.Service) *api.Size { return &s.StorageQuota }).in("storage_quota"),
-	persist("storage_persist", "keep its data when it is held down or removed; sleeping never removes any"),
+	persist("storage_persist", "keep its data when somebody stops or removes it; falling asleep never removes any"),
 	text("kernel", "microVM: kernel image", func(s *api.Service) *string { return &s.Kernel }),
 	text("rootfs", "microVM: root file system image", func(s *api.Service) *string { return &s.Rootfs }),
 	mebibytes("memory_mb", "microVM: memory, in MiB", func(s *api.Service) *api.Size { return &s.Memory }).in("memory"),
