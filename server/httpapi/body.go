@@ -22,8 +22,9 @@ const (
 	bodyTimeout = 30 * time.Second
 )
 
-// readBody reads a request's JSON object into the struct that dst points to.
-func readBody(w http.ResponseWriter, r *http.Request, dst any, optional bool) error {
+// readBody reads a request's JSON object into the struct that dst points to, which has
+// the fields.
+func readBody(w http.ResponseWriter, r *http.Request, dst any, fields []jsonField, optional bool) error {
 	data, err := readAll(w, r)
 	if err != nil {
 		return err
@@ -31,11 +32,13 @@ func readBody(w http.ResponseWriter, r *http.Request, dst any, optional bool) er
 	if optional && len(data) == 0 {
 		return nil
 	}
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || media != "application/json" {
-		return &api.FieldError{Field: "Content-Type", Got: clip(r.Header.Get("Content-Type")), Want: "application/json"}
+	if contentType := r.Header.Get("Content-Type"); contentType != mediaJSON { // nearly always it is just that
+		media, _, err := mime.ParseMediaType(contentType)
+		if err != nil || media != mediaJSON {
+			return &api.FieldError{Field: "Content-Type", Got: clip(contentType), Want: mediaJSON}
+		}
 	}
-	return decodeStrict(data, dst)
+	return decodeStrict(data, dst, fields)
 }
 
 func readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -61,32 +64,43 @@ func readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // decodeStrict reads one JSON object, and nothing after it, into the struct that dst
 // points to. Unlike encoding/json it reports every wrong field by its name, and refuses
 // unknown fields, fields given twice and names that differ in case.
-func decodeStrict(data []byte, dst any) error {
-	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil {
-		return syntaxError(data, err)
+func decodeStrict(data []byte, dst any, fields []jsonField) error {
+	if !json.Valid(data) {
+		var whole json.RawMessage
+		return syntaxError(data, json.Unmarshal(data, &whole))
 	}
 	if !utf8.Valid(data) {
 		return &api.FieldError{Field: "body", Got: "bytes that are not UTF-8", Want: "JSON in UTF-8"}
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
-		return &api.FieldError{Field: "body", Got: clip(string(bytes.TrimSpace(data))), Want: "a JSON object"}
+	object := bytes.TrimSpace(data)
+	if object[0] != '{' {
+		return &api.FieldError{Field: "body", Got: clip(string(object)), Want: "a JSON object"}
 	}
-	v := reflect.ValueOf(dst).Elem()
-	fields := fieldsOf(v.Type())
+	if wellNamed(object, fields) && json.Unmarshal(object, dst) == nil {
+		return nil
+	}
+	return wrongFields(object, reflect.ValueOf(dst).Elem(), fields)
+}
+
+// wellNamed reports whether an object's names are those of fields, none of them twice.
+func wellNamed(object []byte, fields []jsonField) bool {
+	seen := make([]bool, len(fields))
+	for name := range members(object) {
+		i := slices.IndexFunc(fields, func(f jsonField) bool { return f.name == name })
+		if i < 0 || seen[i] {
+			return false
+		}
+		seen[i] = true
+	}
+	return true
+}
+
+// wrongFields returns an error for each member of an object that can't become a field of
+// dst.
+func wrongFields(object []byte, dst reflect.Value, fields []jsonField) error {
 	var errs api.FieldErrors
 	seen := map[string]bool{}
-	for dec.More() {
-		var raw json.RawMessage
-		key, err := dec.Token()
-		if err == nil {
-			err = dec.Decode(&raw)
-		}
-		if err != nil {
-			return syntaxError(data, err)
-		}
-		name := key.(string) // an object's keys are strings
+	for name, raw := range members(object) {
 		i := slices.IndexFunc(fields, func(f jsonField) bool { return f.name == name })
 		switch {
 		case i < 0:
@@ -95,16 +109,16 @@ func decodeStrict(data []byte, dst any) error {
 			errs = append(errs, api.FieldError{Field: name, Got: "given twice", Want: "once"})
 		default:
 			seen[name] = true
-			f := v.Field(fields[i].index)
+			f := dst.Field(fields[i].index)
 			if err := json.Unmarshal(raw, f.Addr().Interface()); err != nil {
 				errs = append(errs, fieldError(name, f.Type(), raw, err))
 			}
 		}
 	}
-	if len(errs) > 0 {
-		return errs
+	if len(errs) == 0 {
+		return api.Errorf(api.CodeInternal, "decode body: no field is wrong, and yet it can't be read")
 	}
-	return nil
+	return errs
 }
 
 func syntaxError(data []byte, err error) error {

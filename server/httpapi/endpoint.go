@@ -18,6 +18,7 @@ import (
 // document reads them, so that it can't say anything else than the code does.
 type handler struct {
 	req, resp    reflect.Type // nil: none
+	fields       []jsonField  // of req
 	media        string       // of the answer; "" for JSON
 	status       int          // of success; 0 for 200, or 204 when there is no resp
 	bodyOptional bool
@@ -50,7 +51,7 @@ func read[Resp any](h func(*Server, *call) (Resp, error)) handler {
 // write makes a handler of a method that takes a body.
 func write[Req, Resp any](h func(*Server, *call, *Req) (Resp, error)) handler {
 	return handler{
-		req: reflect.TypeFor[Req](), resp: respType[Resp](),
+		req: reflect.TypeFor[Req](), resp: respType[Resp](), fields: fieldsOf(reflect.TypeFor[Req]()),
 		run: func(s *Server, c *call) (any, error) { return answerOf(h(s, c, c.body.(*Req))) },
 	}
 }
@@ -120,7 +121,7 @@ func (s *Server) serve(e *endpoint, ec echo.Context) (err error) {
 	s.setIndex(c)
 	if e.req != nil {
 		c.body = reflect.New(e.req).Interface()
-		if err := readBody(c.w, c.r, c.body, e.bodyOptional); err != nil {
+		if err := readBody(c.w, c.r, c.body, e.fields, e.bodyOptional); err != nil {
 			return err
 		}
 	}
