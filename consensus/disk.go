@@ -22,6 +22,7 @@ type disk struct {
 	free              func(dir string) (api.Size, error)
 	log               *slog.Logger
 	full              atomic.Bool
+	measured          atomic.Bool // to be enough, and nothing was written since
 	tending           sync.Mutex
 }
 
@@ -46,10 +47,11 @@ func (d *disk) space() (api.Size, error) {
 	return free, nil
 }
 
-// writable returns nil, or why writes are refused. It asks the kernel each time, two
-// system calls, so that writes resume with the first after space was freed.
+// writable returns nil, or why writes are refused. It asks the kernel, by two system
+// calls, once for those that will share a write to the disk; and each time while there
+// is not enough, so that writes resume with the first after space was freed.
 func (d *disk) writable() error {
-	if d.lowWater == 0 {
+	if d.lowWater == 0 || d.measured.Load() {
 		return nil
 	}
 	space, err := d.space()
@@ -61,6 +63,7 @@ func (d *disk) writable() error {
 		d.log.Warn("disk space has crossed the low-water mark", "dir", d.dir, "writable", !full, "low_water", d.lowWater.String())
 	}
 	if !full {
+		d.measured.Store(true)
 		return nil
 	}
 	return &api.Error{
@@ -70,6 +73,9 @@ func (d *disk) writable() error {
 		RetryAfter: api.Seconds(5),
 	}
 }
+
+// written makes the next write measure again.
+func (d *disk) written() { d.measured.Store(false) }
 
 // short rounds up to whole KiB, which reads better than an odd number of bytes.
 func short(n api.Size) api.Size { return (n + api.KiB - 1) / api.KiB * api.KiB }
@@ -97,6 +103,7 @@ func (d *disk) giveUp() bool {
 
 // tend gives up the reserve or takes it back, as space allows.
 func (d *disk) tend() error {
+	d.written() // others write, too
 	d.tending.Lock()
 	defer d.tending.Unlock()
 	if err := d.release(); err != nil {

@@ -322,6 +322,7 @@ func (n *Node) ID() string { return n.id.ID }
 func (n *Node) ClusterID() string { return n.id.ClusterID }
 
 func (n *Node) synced(took time.Duration) {
+	n.disk.written()
 	n.batch.written()
 	n.metrics.stored(took)
 }
