@@ -64,10 +64,10 @@ type Affinity struct {
 	Weight int        `json:"weight"` // -100 (avoid) to 100 (prefer), not 0
 }
 
-// IsZero reports whether the rules say nothing.
+// IsZero reports whether the rules say nothing but the defaults.
 func (p *PlacementRules) IsZero() bool {
-	return p == nil || p.Strategy == "" && p.SpreadBy == "" && len(p.Constraints) == 0 &&
-		len(p.Affinities) == 0 && len(p.AntiAffinity) == 0
+	return p.strategy() == StrategySpread && p.spreadBy() == SpreadByNode && (p == nil || len(p.Constraints) == 0 &&
+		len(p.Affinities) == 0 && len(p.AntiAffinity) == 0)
 }
 
 // Equal reports whether two sets of rules are the same.

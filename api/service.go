@@ -129,7 +129,8 @@ type Service struct {
 
 	// Placement says which nodes may run its instances, and which do so best.
 	Placement *PlacementRules `json:"placement,omitempty"`
-	// OnDisconnect says what becomes of its instances on a node that is cut off.
+	// OnDisconnect says what becomes of its instances on a node that is cut off; empty means
+	// replace.
 	OnDisconnect OnDisconnect `json:"on_disconnect,omitempty"`
 
 	Source Source `json:"source"`
@@ -164,6 +165,12 @@ func (s *Service) SetDefaults() {
 	setDefault(&s.BackoffMax, DefaultBackoffMax)
 	setDefault(&s.MaxInstances, DefaultMaxInstances)
 	setDefault(&s.Source, SourceAPI)
+	if s.Placement.IsZero() {
+		s.Placement = nil
+	}
+	if s.OnDisconnect == DisconnectReplace {
+		s.OnDisconnect = "" // what older members of the cluster understand
+	}
 	if s.StoragePersist == nil {
 		yes := true
 		s.StoragePersist = &yes

@@ -21,6 +21,10 @@ import (
 // The defaults of what is not a field of a service.
 const (
 	DefaultPort       = 8080
+	DefaultGossipPort = 7946
+	DefaultPeerPort   = 7947
+	// DefaultOvercommit is large because most instances sleep most of the time.
+	DefaultOvercommit = 16
 	DefaultDomain     = "localhost"
 	DefaultLogMaxAge  = api.Duration(7 * 24 * time.Hour)
 	DefaultLogMaxSize = api.GiB
@@ -41,6 +45,8 @@ type Config struct {
 	LogMaxAge           api.Duration `json:"log_max_age"`
 	LogMaxSize          api.Size     `json:"log_max_size"`
 
+	Cluster Cluster `json:"cluster"`
+
 	Defaults  Defaults       `json:"defaults"`
 	Services  []*api.Service `json:"services,omitempty"` // by name; defaults filled in, valid
 	Instances []api.Ref      `json:"instances,omitempty"`
@@ -56,6 +62,26 @@ type TLS struct {
 	ACMEEmail string `json:"acme_email,omitempty"`
 	Domain    string `json:"domain,omitempty"`
 	Staging   bool   `json:"staging,omitempty"`
+}
+
+// Cluster is what a server is told about the other servers.
+type Cluster struct {
+	Join            []string          `json:"join,omitempty"`        // host:port of peer ports
+	SecretFile      string            `json:"secret_file,omitempty"` // absolute; empty: the server's own
+	TokenFile       string            `json:"token_file,omitempty"`  // absolute
+	BootstrapExpect int               `json:"bootstrap_expect,omitempty"`
+	NodeName        string            `json:"node_name,omitempty"` // empty: the host's
+	PeerPort        int               `json:"peer_port"`           // 0: any free one
+	GossipPort      int               `json:"gossip_port"`         // 0: any free one
+	Advertise       string            `json:"advertise,omitempty"` // a host; empty: found out
+	Region          string            `json:"region,omitempty"`
+	Zone            string            `json:"zone,omitempty"`
+	Provider        string            `json:"provider,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	// What the limits of the instances on this server may add up to, as a multiple of
+	// what the server has; 0 is no bound.
+	MemoryOvercommit int `json:"memory_overcommit"`
+	CPUOvercommit    int `json:"cpu_overcommit"`
 }
 
 // Defaults are the settings that a service has unless it says otherwise.
@@ -93,6 +119,15 @@ type Flags struct {
 	TLS     bool
 	Email   string
 	Staging bool
+
+	Join            []string
+	SecretFile      string
+	TokenFile       string
+	BootstrapExpect *int
+	NodeName        string
+	PeerPort        *int
+	GossipPort      *int
+	Advertise       string
 }
 
 // texts returns the flags that were given, by the setting they stand for.
@@ -107,9 +142,20 @@ func (f Flags) texts() map[string]flagText {
 	add("bind", "--bind", f.Bind)
 	add("domain", "--domain", f.Domain)
 	add("tls.acme_email", "--email", f.Email)
-	if f.Port != nil {
-		add("port", "--port", strconv.Itoa(*f.Port))
+	add("join", "--join", strings.Join(f.Join, ","))
+	add("secret_file", "--secret-file", f.SecretFile)
+	add("token_file", "--token-file", f.TokenFile)
+	add("node_name", "--node-name", f.NodeName)
+	add("advertise", "--advertise", f.Advertise)
+	number := func(setting, flag string, n *int) {
+		if n != nil {
+			add(setting, flag, strconv.Itoa(*n))
+		}
 	}
+	number("port", "--port", f.Port)
+	number("bootstrap_expect", "--bootstrap-expect", f.BootstrapExpect)
+	number("peer_port", "--peer-port", f.PeerPort)
+	number("gossip_port", "--gossip-port", f.GossipPort)
 	if f.TLS {
 		add("tls.enabled", "--tls", "true")
 	}
@@ -195,6 +241,10 @@ func newLoader(o Options) *loader {
 	l.cfg = &Config{
 		Port: DefaultPort, Domain: DefaultDomain, DataDir: l.defaultDataDir(),
 		LogMaxAge: DefaultLogMaxAge, LogMaxSize: DefaultLogMaxSize,
+		Cluster: Cluster{
+			PeerPort: DefaultPeerPort, GossipPort: DefaultGossipPort,
+			MemoryOvercommit: DefaultOvercommit, CPUOvercommit: DefaultOvercommit,
+		},
 	}
 	var s api.Service
 	s.SetDefaults()
@@ -288,4 +338,4 @@ func (l *loader) parse(name string, data []byte) {
 }
 
 // tables are the tables of tenement.toml.
-var tables = []string{"settings", "service", "instances", "routing"}
+var tables = []string{"settings", "cluster", "service", "instances", "routing"}

@@ -77,6 +77,21 @@ enabled = false
 acme_email = "ops@example.com"
 domain = "example.com"
 staging = true
+[cluster]
+join = ["10.0.0.1", "node2.example.com:7000", "::1"]
+secret_file = "secret"
+token_file = ""
+bootstrap_expect = 3
+node_name = "one"
+peer_port = 7001
+gossip_port = 7002
+advertise = "10.0.0.9"
+region = "eu"
+zone = "eu-1"
+provider = "acme"
+labels = { disk = "nvme" }
+memory_overcommit = 2
+cpu_overcommit = 3
 
 [service.web]
 command = "app"
@@ -105,8 +120,15 @@ rootfs = "root.img"
 memory_mb = 128
 vcpus = 2
 vsock_port = 5000
+on_disconnect = "stop"
 spawn_on_request = false
 max_instances = 9
+[service.web.placement]
+strategy = "binpack"
+spread_by = "zone"
+constraints = ["zone=eu-1 | eu-2", "!label.old"]
+affinities = { "label.gpu" = 50, "provider = acme" = -20 }
+anti_affinity = ["web"]
 
 [instances]
 web = ["alice", "bob"]
@@ -126,6 +148,12 @@ func TestFull(t *testing.T) {
 		File: filepath.Join(dir, fileName), DataDir: filepath.Join(dir, "state"),
 		Bind: "127.0.0.1", Port: 9090, Domain: "example.com",
 		TLS:                 TLS{ACMEEmail: "ops@example.com", Domain: "example.com", Staging: true},
+		Cluster: Cluster{
+			Join:       []string{"10.0.0.1:7947", "node2.example.com:7000", "[::1]:7947"},
+			SecretFile: filepath.Join(dir, "secret"), BootstrapExpect: 3, NodeName: "one", PeerPort: 7001, GossipPort: 7002,
+			Advertise: "10.0.0.9", Region: "eu", Zone: "eu-1", Provider: "acme", Labels: map[string]string{"disk": "nvme"},
+			MemoryOvercommit: 2, CPUOvercommit: 3,
+		},
 		MaxConcurrentStarts: 12, LogMaxAge: api.Seconds(36 * 3600), LogMaxSize: 512 * api.MiB,
 		Defaults: Defaults{
 			HealthInterval: api.Seconds(7), MaxRestarts: 4, RestartWindow: api.Seconds(120),
@@ -140,6 +168,13 @@ func TestFull(t *testing.T) {
 			MaxRestarts: -1, RestartWindow: api.Seconds(30), BackoffBase: 10e6, BackoffMax: 100e6,
 			MemoryLimit: 64 * api.MiB, CPUShares: 200, StorageQuota: 512 * api.KiB, StoragePersist: &persist,
 			Kernel: "vmlinux", Rootfs: "root.img", Memory: 128 * api.MiB, VCPUs: 2, VsockPort: 5000,
+			Placement: &api.PlacementRules{
+				Strategy: api.StrategyBinpack, SpreadBy: api.SpreadByZone,
+				Constraints:  []api.Constraint{"zone = eu-1|eu-2", "!label.old"},
+				Affinities:   []api.Affinity{{Match: "label.gpu", Weight: 50}, {Match: "provider = acme", Weight: -20}},
+				AntiAffinity: []string{"web"},
+			},
+			OnDisconnect: api.DisconnectStop,
 			MaxInstances: 9, Source: api.SourceFile,
 		}},
 		Instances: []api.Ref{{Service: "web", ID: "alice"}, {Service: "web", ID: "bob"}},
@@ -164,7 +199,7 @@ func TestFull(t *testing.T) {
 // above: nothing may be left at its zero value by that.
 func TestEveryFieldHasAKey(t *testing.T) {
 	c, _ := load(t, full)
-	notWritten := []string{"Name", "Source", "Revision", "CreatedAt", "UpdatedAt", "SpawnOnRequest"}
+	notWritten := []string{"Name", "Source", "SourceNode", "Revision", "CreatedAt", "UpdatedAt", "SpawnOnRequest"}
 	s := reflect.ValueOf(*c.Services[0])
 	for i := range s.NumField() {
 		f := s.Type().Field(i)
@@ -175,7 +210,7 @@ func TestEveryFieldHasAKey(t *testing.T) {
 			t.Errorf("api.Service.%s has no key in tenement.toml, or is not in this test's file", f.Name)
 		}
 		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !slices.ContainsFunc(serviceKeys, func(k key[api.Service]) bool { return k.field == tag }) {
+		if !slices.ContainsFunc(serviceKeys, func(k key[api.Service]) bool { return k.field == tag || strings.HasPrefix(k.field, tag+".") }) {
 			t.Errorf("no service key names the field %q", tag)
 		}
 	}
@@ -185,20 +220,20 @@ func TestEveryFieldHasAKey(t *testing.T) {
 			name := path + v.Type().Field(i).Name
 			if v.Field(i).Kind() == reflect.Struct {
 				zero(name+".", v.Field(i))
-			} else if v.Field(i).IsZero() && name != "TLS.Enabled" {
+			} else if v.Field(i).IsZero() && name != "TLS.Enabled" && name != "Cluster.TokenFile" {
 				t.Errorf("Config.%s has no key in tenement.toml, or is not in this test's file", name)
 			}
 		}
 	}
 	zero("", reflect.ValueOf(*c))
-	for _, k := range names(settingKeys) {
-		last := k[strings.LastIndexByte(k, '.')+1:]
+	for table, k := range ownKeys {
+		last := k.name[strings.LastIndexByte(k.name, '.')+1:]
 		if !strings.Contains(full, "\n"+last+" = ") {
-			t.Errorf("the full file lacks settings.%s", k)
+			t.Errorf("the full file lacks %s.%s", table, k.name)
 		}
 	}
 	for _, k := range names(serviceKeys) {
-		if !strings.Contains(full, "\n"+k+" = ") {
+		if !strings.Contains(full, "\n"+strings.TrimPrefix(k, "placement.")+" = ") {
 			t.Errorf("the full file lacks service.NAME.%s", k)
 		}
 	}
@@ -294,18 +329,24 @@ func TestEverySettingHasAVariable(t *testing.T) {
 	values := map[string]string{
 		"data_dir": "/state", "bind": "127.0.0.1", "domain": "env.test", "log_max_size": "5MiB",
 		"tls.enabled": "false", "tls.acme_email": "x@y", "tls.domain": "y.test", "tls.staging": "true",
+		"join": "10.0.0.1:1,10.0.0.2:2", "secret_file": "/s", "token_file": "/t", "bootstrap_expect": "1", "node_name": "n", "advertise": "h",
+		"region": "r", "zone": "z", "provider": "p", "labels": "a=1,b=2", "memory_overcommit": "5", "cpu_overcommit": "6",
 	}
-	for _, k := range settingKeys {
+	shown := map[string]string{"join": `["10.0.0.1:1", "10.0.0.2:2"]`, "labels": "map[a:1 b:2]"}
+	for _, k := range ownKeys {
 		text, ok := values[k.name]
 		if !ok {
 			text = "7777"
+			if k.name == "gossip_port" {
+				text = "7778"
+			}
 		}
 		if strings.HasSuffix(k.name, "max_restarts") {
 			text = "77"
 		}
 		c, _ := load(t, "", variable(k.name)+"="+text)
 		got := literal(k.get(c))
-		if strings.Trim(got, `"`) != text {
+		if strings.Trim(got, `"`) != text && got != shown[k.name] {
 			t.Errorf("%s=%s gives %s", variable(k.name), text, got)
 		}
 	}

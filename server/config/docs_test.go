@@ -22,7 +22,7 @@ func TestDocs(t *testing.T) {
 	}
 	got := text
 	for name, section := range map[string]string{
-		"settings": settingsTable(t), "service": serviceTable(), "routing": routingTable(),
+		"settings": settingsTable(t, settingKeys), "cluster": settingsTable(t, clusterKeys), "service": serviceTable(), "routing": routingTable(),
 	} {
 		marks := regexp.MustCompile(`(?s)(<!-- table: ` + name + ` -->\n).*?(<!-- end -->)`)
 		if n := len(marks.FindAllIndex(got, -1)); n != 1 {
@@ -62,16 +62,16 @@ func code(s string) string {
 	return "`" + s + "`"
 }
 
-func settingsTable(t *testing.T) string {
+func settingsTable(t *testing.T, keys []key[Config]) string {
 	one := 1
-	flags := Flags{Port: &one}
+	flags := Flags{Port: &one, BootstrapExpect: &one, PeerPort: &one, GossipPort: &one, Join: []string{"x"}}
 	for v, i := reflect.ValueOf(&flags).Elem(), 0; i < v.NumField(); i++ {
 		switch f := v.Field(i); f.Kind() {
 		case reflect.String:
 			f.SetString("x")
 		case reflect.Bool:
 			f.SetBool(true)
-		case reflect.Pointer: // set above
+		case reflect.Pointer, reflect.Slice: // set above
 		default:
 			t.Fatalf("flag of kind %s", f.Kind())
 		}
@@ -83,7 +83,7 @@ func settingsTable(t *testing.T) string {
 	var b strings.Builder
 	head(&b, "key", "default", "meaning", "allowed", "variable", "flag")
 	c := newLoader(Options{Root: true}).cfg
-	for _, k := range settingKeys {
+	for _, k := range keys {
 		def := code(shownDefault(k.get(c)))
 		if k.name == "data_dir" {
 			def += ", see below"

@@ -32,7 +32,7 @@ var bad = []struct {
 		`FILE:2: got invalid UTF-8 character in basic string, want a TOML file`,
 	}},
 	{"unknown table", "[setings]\nport = 1\n", []string{
-		`FILE:1: setings: got an unknown key (did you mean "settings"?), want one of instances, routing, service, settings`,
+		`FILE:1: setings: got an unknown key (did you mean "settings"?), want one of cluster, instances, routing, service, settings`,
 	}},
 	{"unknown keys", `
 [settings]
@@ -52,6 +52,41 @@ defualt = "a"
 		`FILE:7: settings.tls.acme_mail: got an unknown key (did you mean "acme_email"?), want one of acme_email, domain, enabled, staging`,
 		`FILE:9: service.a.comand: got an unknown key (did you mean "command"?), want one of SERVICE`,
 		`FILE:12: routing.defualt: got an unknown key (did you mean "default"?), want one of default, path, subdomain`,
+	}},
+	{"cluster", `
+[cluster]
+join = ["10.0.0.1:0", "a b"]
+secret_file = "a"
+token_file = "b"
+node_name = "Node 1"
+peer_port = 8080
+gossip_port = "x"
+labels = ["a"]
+advertise = "10.0.0.1 "
+[service.a]
+command = "app"
+on_disconnect = "panic"
+[service.a.placement]
+strategy = "tight"
+spread_by = "rack"
+constraints = ["rack = 7"]
+affinities = { "zone = a" = 101 }
+anti_affinity = ["A"]
+`, []string{
+		`FILE:3: cluster.join: got "10.0.0.1:0", want ADDRESS or ADDRESS:PEER_PORT, such as 10.0.0.1 or node1.example.com:7947`,
+		`FILE:3: cluster.join: got "a b", want ADDRESS or ADDRESS:PEER_PORT, such as 10.0.0.1 or node1.example.com:7947`,
+		`FILE:5: cluster.token_file: got "DIR/b", want either secret_file or token_file (a join token brings the secret with it)`,
+		`FILE:6: cluster.node_name: got "Node 1", want 1 to 63 of a-z 0-9 _ -, the first a letter or digit`,
+		`FILE:7: cluster.peer_port: got 8080, want a port that is neither port nor gossip_port`,
+		`FILE:8: cluster.gossip_port: got "x", want a whole number from 0 to 65535`,
+		`FILE:9: cluster.labels: got a list, want a table of texts in quotes`,
+		`FILE:10: cluster.advertise: got "10.0.0.1 ", want an address or host name, without a port`,
+		`FILE:13: service.a.on_disconnect: got "panic", want one of "replace", "keep", "stop"`,
+		`FILE:15: service.a.placement.strategy: got "tight", want one of "spread", "binpack"`,
+		`FILE:16: service.a.placement.spread_by: got "rack", want one of "node", "zone", "region"`,
+		`FILE:17: service.a.placement.constraints: got "rack = 7", want a condition such as "zone = eu-1|eu-2", "provider != acme", "label.gpu" or "!label.old"`,
+		`FILE:18: service.a.placement.affinities: got a table, want a table such as { "zone = eu-1" = 50, "label.slow" = -100 }`,
+		`FILE:19: service.a.placement.anti_affinity: got "A", want 1 to 63 of a-z 0-9 _ -, the first a letter or digit`,
 	}},
 	{"wrong types", `
 settings.port = "80"
@@ -301,7 +336,7 @@ func TestBadFiles(t *testing.T) {
 			list := func(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), ", ") }
 			got := strings.NewReplacer(
 				filepath.Join(dir, fileName), "FILE", dir, "DIR",
-				list(names(serviceKeys)), "SERVICE", list(firstParts("", names(settingKeys))), "SETTINGS",
+				list(firstParts("", names(serviceKeys))), "SERVICE", list(firstParts("", names(settingKeys))), "SETTINGS",
 			).Replace(err.Error())
 			if want := strings.Join(tc.want, "\n"); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)

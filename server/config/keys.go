@@ -8,8 +8,48 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 )
 
-// settingKeys are the keys of [settings]. Each is also a variable: settings.tls.domain
-// is TENEMENT_TLS_DOMAIN.
+// ownTables are the tables of what ten itself is told. Each of their keys is also a
+// variable: settings.tls.domain is TENEMENT_TLS_DOMAIN, cluster.join is TENEMENT_JOIN. No
+// two have a key of one name.
+var ownTables = []ownTable{{"settings", settingKeys}, {"cluster", clusterKeys}}
+
+type ownTable struct {
+	name string
+	keys []key[Config]
+}
+
+// ownKeys yields every key of ownTables with its table's name.
+func ownKeys(yield func(table string, k key[Config]) bool) {
+	for _, t := range ownTables {
+		for _, k := range t.keys {
+			if !yield(t.name, k) {
+				return
+			}
+		}
+	}
+}
+
+// clusterKeys are the keys of [cluster].
+var clusterKeys = []key[Config]{
+	list("join", "servers of the cluster to join, as ADDRESS or ADDRESS:PEER_PORT; none: this server starts one of its own", func(c *Config) *[]string { return &c.Cluster.Join }),
+	text("secret_file", "file with the cluster's secret, see 'ten secret'; \"\": the one that the server keeps itself", func(c *Config) *string { return &c.Cluster.SecretFile }),
+	text("token_file", "file with a join token, see 'ten join-token'; it may name the servers to join", func(c *Config) *string { return &c.Cluster.TokenFile }),
+	count("bootstrap_expect", "number of servers that start together and make one cluster of themselves; 0: none", 0, 9, func(c *Config) *int { return &c.Cluster.BootstrapExpect }),
+	text("node_name", "name of this server; \"\": its host name", func(c *Config) *string { return &c.Cluster.NodeName }).
+		wants("1 to 63 of a-z 0-9 _ -, the first a letter or digit"),
+	count("peer_port", "port for the other servers; 0: any free one", 0, 65535, func(c *Config) *int { return &c.Cluster.PeerPort }),
+	count("gossip_port", "port, TCP and UDP, on which servers find each other; 0: any free one", 0, 65535, func(c *Config) *int { return &c.Cluster.GossipPort }),
+	text("advertise", "address at which other servers reach this one; \"\": bind, or the first that is not loopback", func(c *Config) *string { return &c.Cluster.Advertise }),
+	text("region", "where this server is, for placement", func(c *Config) *string { return &c.Cluster.Region }),
+	text("zone", "part of the region", func(c *Config) *string { return &c.Cluster.Zone }),
+	text("provider", "whose machine it is", func(c *Config) *string { return &c.Cluster.Provider }),
+	table("labels", "further properties, for placement", func(c *Config) *map[string]string { return &c.Cluster.Labels }),
+	count("memory_overcommit", "times its memory that the limits of the instances placed on it may add up to; 0: no bound", 0, 1000,
+		func(c *Config) *int { return &c.Cluster.MemoryOvercommit }),
+	count("cpu_overcommit", "times its processors, of 1024 cpu_shares each, likewise", 0, 1000, func(c *Config) *int { return &c.Cluster.CPUOvercommit }),
+}
+
+// settingKeys are the keys of [settings].
 var settingKeys = []key[Config]{
 	word("data_dir", "where ten keeps its state, and each instance its data", func(c *Config) *string { return &c.DataDir }),
 	text("bind", "address to listen on; \"\": all of them", func(c *Config) *string { return &c.Bind }),
@@ -73,6 +113,15 @@ var serviceKeys = []key[api.Service]{
 	mebibytes("memory_mb", "microVM: memory, in MiB", func(s *api.Service) *api.Size { return &s.Memory }).in("memory"),
 	count("vcpus", "microVM: processors", 0, 256, func(s *api.Service) *int { return &s.VCPUs }),
 	count("vsock_port", "microVM: vsock port that the program listens on", 0, 65535, func(s *api.Service) *int { return &s.VsockPort }),
+	rule(word("strategy", `of the nodes that could take an instance, the emptiest ("spread") or the fullest ("binpack") does`,
+		func(r *api.PlacementRules) *api.Strategy { return &r.Strategy }).wants(oneOf([]api.Strategy{api.StrategySpread, api.StrategyBinpack}))),
+	rule(word("spread_by", "what its instances are spread over", func(r *api.PlacementRules) *api.SpreadBy { return &r.SpreadBy }).
+		wants(oneOf([]api.SpreadBy{api.SpreadByNode, api.SpreadByZone, api.SpreadByRegion}))),
+	rule(constraints("constraints", "conditions on a node, all of which must hold")),
+	rule(list("anti_affinity", "services with which it never shares a node; its own name: one instance a node",
+		func(r *api.PlacementRules) *[]string { return &r.AntiAffinity })),
+	rule(affinities("affinities", "conditions that make a node better, 1 to 100, or worse, -100 to -1")),
+	onDisconnect("on_disconnect", "what becomes of an instance whose node is cut off: started elsewhere, left alone, or stopped there and then started elsewhere"),
 	truth("spawn_on_request", "a request for an unknown id creates that instance", func(s *api.Service) *bool { return &s.SpawnOnRequest }),
 	count("max_instances", "most instances", 1, 1_000_000, func(s *api.Service) *int { return &s.MaxInstances }),
 }
@@ -82,6 +131,86 @@ var routingKeys = []key[Routing]{
 	text("default", "service at the root domain", func(r *Routing) *string { return &r.Default }),
 	table("subdomain", "x = \"service\": at x.{domain}", func(r *Routing) *map[string]string { return &r.Subdomain }),
 	table("path", "x = \"service\": at {domain}/x/*", func(r *Routing) *map[string]string { return &r.Path }),
+}
+
+// rule is a key of [service.NAME.placement].
+func rule(k key[api.PlacementRules]) key[api.Service] {
+	return key[api.Service]{
+		name: "placement." + k.name, field: "placement." + k.name, doc: k.doc, want: k.want,
+		set: func(s *api.Service, v any) bool {
+			if s.Placement == nil {
+				s.Placement = new(api.PlacementRules)
+			}
+			return k.set(s.Placement, v)
+		},
+		get: func(s *api.Service) any { return k.get(s.Placement.WithDefaults()) },
+	}
+}
+
+func onDisconnect(name, doc string) key[api.Service] {
+	k := word(name, doc, func(s *api.Service) *api.OnDisconnect { return &s.OnDisconnect }).wants(oneOf(api.OnDisconnects()))
+	k.get = func(s *api.Service) any { return string(s.Disconnect()) }
+	return k
+}
+
+func constraints(name, doc string) key[api.PlacementRules] {
+	return key[api.PlacementRules]{
+		name: name, doc: doc,
+		want: `a list of conditions such as "zone = eu-1|eu-2", "provider != acme", "label.gpu" or "!label.old"`,
+		set: func(r *api.PlacementRules, v any) bool {
+			items, ok := v.([]any)
+			r.Constraints = nil
+			for _, item := range items {
+				text, isText := item.(string)
+				ok = ok && isText
+				r.Constraints = append(r.Constraints, constraint(text))
+			}
+			return ok
+		},
+		get: func(r *api.PlacementRules) any {
+			out := make([]string, len(r.Constraints))
+			for i, c := range r.Constraints {
+				out[i] = string(c)
+			}
+			return out
+		},
+	}
+}
+
+// constraint returns the canonical form of a condition, or the text itself for
+// Validate to report.
+func constraint(text string) api.Constraint {
+	c, err := api.ParseConstraint(text)
+	if err != nil {
+		return api.Constraint(text)
+	}
+	return c
+}
+
+func affinities(name, doc string) key[api.PlacementRules] {
+	return key[api.PlacementRules]{
+		name: name, doc: doc, want: `a table such as { "zone = eu-1" = 50, "label.slow" = -100 }`,
+		set: func(r *api.PlacementRules, v any) bool {
+			entries, ok := v.(map[string]any)
+			r.Affinities = nil
+			for _, text := range sortedKeys(entries) {
+				weight, isInt := entries[text].(int64)
+				ok = ok && isInt && -100 <= weight && weight <= 100 && weight != 0
+				r.Affinities = append(r.Affinities, api.Affinity{Match: constraint(text), Weight: int(weight)})
+			}
+			return ok
+		},
+		get: func(r *api.PlacementRules) any {
+			if len(r.Affinities) == 0 {
+				return nil
+			}
+			out := make(map[string]int, len(r.Affinities))
+			for _, a := range r.Affinities {
+				out[string(a.Match)] = a.Weight
+			}
+			return out
+		},
+	}
 }
 
 func seconds(name, doc string, least time.Duration, at func(*api.Service) *api.Duration) key[api.Service] {

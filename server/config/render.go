@@ -12,7 +12,9 @@ import (
 // Loading it again gives the same configuration.
 func (c *Config) Render() []byte {
 	var b bytes.Buffer
-	renderTable(&b, []string{"settings"}, settingKeys, c)
+	for _, t := range ownTables {
+		renderTable(&b, []string{t.name}, t.keys, c)
+	}
 	for _, s := range c.Services {
 		renderTable(&b, []string{"service", s.Name}, serviceKeys, s)
 	}
@@ -47,11 +49,12 @@ func renderTable[T any](b *bytes.Buffer, path []string, keys []key[T], t *T) {
 		if v == nil || !below(k) {
 			continue
 		}
-		if m, ok := v.(map[string]string); ok {
-			header(b, append(slices.Clone(path), k.name))
-			for _, name := range sortedKeys(m) {
-				assign(b, name, m[name])
-			}
+		switch m := v.(type) {
+		case map[string]string:
+			renderMap(b, path, k.name, m)
+			continue
+		case map[string]int:
+			renderMap(b, path, k.name, m)
 			continue
 		}
 		sub, name, _ := strings.Cut(k.name, ".")
@@ -60,6 +63,13 @@ func renderTable[T any](b *bytes.Buffer, path []string, keys []key[T], t *T) {
 			last = sub
 		}
 		assign(b, name, v)
+	}
+}
+
+func renderMap[V any](b *bytes.Buffer, path []string, name string, m map[string]V) {
+	header(b, append(slices.Clone(path), strings.Split(name, ".")...))
+	for _, key := range sortedKeys(m) {
+		assign(b, key, m[key])
 	}
 }
 

@@ -100,6 +100,9 @@ func (s *sample) explain(name, doc string, v any) {
 // inSample leaves out what the sample shows otherwise, and what needs an isolation
 // level of its own.
 func inSample(name string) bool {
+	if strings.HasPrefix(name, "placement.") || name == "on_disconnect" {
+		return false // for those who have several servers
+	}
 	switch name {
 	case "command", "args", "env", "idle_timeout", "kernel", "rootfs", "memory_mb", "vcpus", "vsock_port":
 		return false

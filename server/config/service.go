@@ -67,24 +67,36 @@ func (l *loader) readService(at []string, values map[string]any) *api.Service {
 func (l *loader) addField(at []string, fe api.FieldError, given map[string]bool, values map[string]any) bool {
 	path := at
 	got := quoted(fe.Got)
-	field, entry, _ := strings.Cut(fe.Field, ".")
-	i := slices.IndexFunc(serviceKeys, func(k key[api.Service]) bool { return k.field == field })
+	i := slices.IndexFunc(serviceKeys, func(k key[api.Service]) bool {
+		return k.field == fe.Field || strings.HasPrefix(fe.Field, k.field+".")
+	})
 	if i >= 0 {
-		name := serviceKeys[i].name
-		if _, written := values[name]; written && !given[name] {
+		name, field := serviceKeys[i].name, serviceKeys[i].field
+		entry := strings.TrimPrefix(strings.TrimPrefix(fe.Field, field), ".")
+		if !given[name] && isWritten(values, name) {
 			return true // reported when it was read
 		}
 		if !given[name] && slices.ContainsFunc(settingKeys, func(k key[Config]) bool { return k.field == field }) &&
 			!partner(field, given) {
 			return true // reported as a setting
 		}
-		path = append(slices.Clone(at), name)
-		if entry != "" {
+		path = append(slices.Clone(at), strings.Split(name, ".")...)
+		if field == "env" && entry != "" {
 			path, got = append(path, entry), "a text with NUL bytes"
 		}
 	}
 	l.add(path, got, fe.Want, "")
 	return false
+}
+
+// isWritten reports whether the dotted key has a value.
+func isWritten(values map[string]any, name string) bool {
+	first, rest, deeper := strings.Cut(name, ".")
+	v, ok := values[first]
+	if below, isTable := v.(map[string]any); deeper && isTable {
+		return isWritten(below, rest)
+	}
+	return ok && !deeper
 }
 
 // partner reports whether the field's rule depends on another that the service gives.

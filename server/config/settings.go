@@ -43,13 +43,13 @@ func (l *loader) badValue(at []string, v any, want string) {
 	switch v := v.(type) {
 	case []any:
 		for i, item := range v {
-			if _, ok := item.(string); !ok && strings.HasPrefix(want, "a list") {
+			if _, ok := item.(string); !ok && strings.HasPrefix(want, "a list of texts") {
 				l.add(append(slices.Clone(at), index(i)), shown(item), "text in quotes", "")
 			}
 		}
 	case map[string]any:
 		for _, name := range sortedKeys(v) {
-			if _, ok := v[name].(string); !ok && strings.HasPrefix(want, "a table") {
+			if _, ok := v[name].(string); !ok && strings.HasPrefix(want, "a table of texts") {
 				l.add(append(slices.Clone(at), name), shown(v[name]), "text in quotes", "")
 			}
 		}
@@ -92,20 +92,22 @@ func (l *loader) asTable(path []string, v any) map[string]any {
 	return m
 }
 
+// readSettings reads what ten itself is told: the tables of ownTables, variables, flags.
 func (l *loader) readSettings() {
-	path := []string{"settings"}
-	readTable(l, path, "", l.asTable(path, l.doc.root["settings"]), settingKeys, l.cfg, func(name string) {
-		l.from[name] = origin{line: l.doc.line(append([]string{"settings"}, strings.Split(name, ".")...))}
-		if name == "data_dir" {
-			l.cfg.DataDir = l.abs(l.dir, l.cfg.DataDir)
+	for _, t := range ownTables {
+		path := []string{t.name}
+		before := len(l.problems)
+		readTable(l, path, "", l.asTable(path, l.doc.root[t.name]), t.keys, l.cfg, func(name string) {
+			l.from[name] = origin{line: l.doc.line(append([]string{t.name}, strings.Split(name, ".")...))}
+			l.resolveSetting(l.dir, name)
+		})
+		for i := range l.problems[before:] {
+			p := &l.problems[before+i]
+			p.setting = strings.TrimPrefix(p.Key, t.name+".")
 		}
-	})
-	for i := range l.problems {
-		p := &l.problems[i]
-		p.setting = strings.TrimPrefix(p.Key, "settings.")
 	}
 	flags := l.o.Flags.texts()
-	for _, k := range settingKeys {
+	for _, k := range ownKeys {
 		if v, ok := l.env[variable(k.name)]; ok {
 			l.override(k, variable(k.name), v)
 		}
@@ -114,6 +116,22 @@ func (l *loader) readSettings() {
 		}
 	}
 	l.checkSettings()
+}
+
+// resolveSetting makes a setting that is a path absolute: from where it was written.
+func (l *loader) resolveSetting(dir, name string) {
+	for _, path := range []struct {
+		name string
+		at   *string
+	}{
+		{"data_dir", &l.cfg.DataDir},
+		{"secret_file", &l.cfg.Cluster.SecretFile},
+		{"token_file", &l.cfg.Cluster.TokenFile},
+	} {
+		if path.name == name && *path.at != "" {
+			*path.at = l.abs(dir, *path.at)
+		}
+	}
 }
 
 // variable returns the name of the variable for a setting.
@@ -130,23 +148,44 @@ func (l *loader) override(k key[Config], name, text string) {
 	if b, err := strconv.ParseBool(text); err == nil {
 		candidates = append(candidates, b)
 	}
+	candidates = append(candidates, listed(text), paired(text))
 	for _, v := range candidates {
 		next := *l.cfg
 		if k.set(&next, v) {
 			*l.cfg = next
 			l.from[k.name] = origin{name: name}
-			if k.name == "data_dir" {
-				l.cfg.DataDir = l.abs(l.o.Dir, l.cfg.DataDir)
-			}
+			l.resolveSetting(l.o.Dir, k.name)
 			return
 		}
 	}
 	l.problems = append(l.problems, Problem{Key: name, Got: quoted(text), Want: k.want, setting: k.name})
 }
 
+// listed reads "a,b" as a list.
+func listed(text string) []any {
+	out := []any{}
+	for item := range strings.SplitSeq(text, ",") {
+		out = append(out, strings.TrimSpace(item))
+	}
+	return out
+}
+
+// paired reads "a=1,b=2" as a table; nil if it is none.
+func paired(text string) any {
+	out := make(map[string]any)
+	for item := range strings.SplitSeq(text, ",") {
+		name, v, ok := strings.Cut(strings.TrimSpace(item), "=")
+		if !ok {
+			return nil
+		}
+		out[name] = v
+	}
+	return out
+}
+
 // addSetting reports a setting whose value broke a rule, wherever that came from.
 func (l *loader) addSetting(setting, got, want, hint string) {
-	p := Problem{Key: "settings." + setting, Got: got, Want: want, Hint: hint, setting: setting}
+	p := Problem{Key: tableOf(setting) + "." + setting, Got: got, Want: want, Hint: hint, setting: setting}
 	if o := l.from[setting]; o.name != "" {
 		p.Key = o.name
 	} else {
@@ -155,7 +194,17 @@ func (l *loader) addSetting(setting, got, want, hint string) {
 	l.problems = append(l.problems, p)
 }
 
+func tableOf(setting string) string {
+	for table, k := range ownKeys {
+		if k.name == setting {
+			return table
+		}
+	}
+	return ""
+}
+
 func (l *loader) checkSettings() {
+	l.checkCluster()
 	if l.cfg.TLS.Enabled {
 		l.addSetting("tls.enabled", "true", "false: this build of ten has no TLS of its own yet",
 			"let a proxy such as Caddy hold the certificates in front of it")
@@ -227,7 +276,7 @@ func (l *loader) warnings() []string {
 	out := l.unenforced()
 	const prefix = "TENEMENT_"
 	known := slices.Clone(otherVariables)
-	for _, k := range settingKeys {
+	for _, k := range ownKeys {
 		known = append(known, strings.TrimPrefix(variable(k.name), prefix))
 		if strings.HasPrefix(k.name, "tls.") && k.name != "tls.enabled" && !l.cfg.TLS.Enabled {
 			if _, given := l.from[k.name]; given {
