@@ -17,11 +17,15 @@ import (
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/keeper"
 	"go.uber.org/goleak"
 )
 
 // helperEnv makes the test binary behave as a program of its own; see helper.
 const helperEnv = "TENEMENT_LOGS_TEST_HELPER"
+
+// moreEnv is how far the helper count goes on when its stdin ends.
+const moreEnv = "TENEMENT_LOGS_TEST_MORE"
 
 func TestMain(m *testing.M) {
 	if h := os.Getenv(helperEnv); h != "" {
@@ -37,7 +41,7 @@ func TestMain(m *testing.M) {
 // helper is what the programs started by tests do.
 func helper(name string, args []string) error {
 	switch name {
-	case "count": // prints numbered lines as fast as it can: FROM TO PADDING; ends with its stdin
+	case "count": // prints numbered lines as fast as it can: FROM TO PADDING; at the end of its stdin up to moreEnv
 		from, _ := strconv.Atoi(args[0])
 		to, _ := strconv.Atoi(args[1])
 		pad := strings.Repeat("x", len(args[2]))
@@ -47,6 +51,10 @@ func helper(name string, args []string) error {
 			}
 		}
 		_, err := io.Copy(io.Discard, os.Stdin)
+		more, _ := strconv.Atoi(os.Getenv(moreEnv))
+		for i := to + 1; i <= more && err == nil; i++ {
+			_, err = fmt.Printf("line %d %s\n", i, pad)
+		}
 		return err
 	case "flood": // prints for ever, as fast as it can
 		block := []byte(strings.Repeat(strings.Repeat("flood ", 20)+"\n", 500))
@@ -105,8 +113,22 @@ func openStore(t testing.TB, cfg Config) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop(t, s) })
+	t.Cleanup(func() {
+		stop(t, s)
+		endKeepers(t, s)
+	})
 	return s
+}
+
+// endKeepers ends what keeps the pipes of a stopped store.
+func endKeepers(t testing.TB, s *Store) {
+	t.Helper()
+	k, err := keeper.Open(s.cfg.IODir, s.cfg.bootID, s.cfg.Logger)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	k.Relieve()
 }
 
 type testWriter struct{ t testing.TB }
@@ -194,7 +216,7 @@ func files(t testing.TB, dir string) (names []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if !e.IsDir() && !strings.HasPrefix(e.Name(), "free.") {
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), "free.") && !strings.HasPrefix(e.Name(), "keeper.") {
 			names = append(names, filepath.Base(e.Name()))
 		}
 	}

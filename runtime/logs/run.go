@@ -9,6 +9,7 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/capture"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/keeper"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/source"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,12 @@ type output struct {
 
 func sources(ref api.Ref) [2]source.Source {
 	return [2]source.Source{{Ref: ref, Level: api.Stdout}, {Ref: ref, Level: api.Stderr}}
+}
+
+// pipes returns the names of ref's pipes.
+func pipes(ref api.Ref) []string {
+	src := sources(ref)
+	return []string{src[0].String(), src[1].String()}
 }
 
 func (s *Store) pipePath(src source.Source) string { return filepath.Join(s.cfg.IODir, src.String()) }
@@ -44,15 +51,16 @@ func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
 	files, err := s.makePipes(ref)
 	if err == nil {
 		if err = s.begin(ref); err == nil {
+			s.keeper.Hold(pipes(ref)...)
 			return files[0], files[1], nil
 		}
 	}
-	for i, src := range sources(ref) {
-		if files[i] != nil {
-			_ = files[i].Close()
+	for _, f := range files {
+		if f != nil {
+			_ = f.Close()
 		}
-		s.removePipe(src)
 	}
+	s.removePipes(ref)
 	return nil, nil, fmt.Errorf("open log output of %s: %w", ref, err)
 }
 
@@ -76,7 +84,8 @@ func (s *Store) makePipes(ref api.Ref) (files [2]*os.File, err error) {
 	return files, nil
 }
 
-// Attach goes on capturing an instance that an earlier ten started.
+// Attach goes on capturing an instance that an earlier ten started. What one that has
+// ended since had left in its pipes was captured when the store was opened.
 func (s *Store) Attach(ref api.Ref) error {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
@@ -114,7 +123,8 @@ func (s *Store) check(ref api.Ref) error {
 	return ref.Validate()
 }
 
-// begin captures ref's pipes from now on.
+// begin captures ref's pipes from now on. One that is missing is one that the program
+// had closed before the store was opened.
 func (s *Store) begin(ref api.Ref) error {
 	r := &run{}
 	budget := s.pump.NewBudget()
@@ -124,7 +134,7 @@ func (s *Store) begin(ref api.Ref) error {
 			r.outputs[i].stream = st
 			r.outputs[i].input, err = s.pump.Add(s.pipePath(src), st.Stream, budget)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return errors.Join(err, s.finish(r))
 		}
 	}
@@ -149,7 +159,7 @@ func (s *Store) activate(src source.Source) (*stream, error) {
 // endRun drains and removes ref's pipes, also those of a run that is not attached.
 func (s *Store) endRun(ref api.Ref) error {
 	if s.runs[ref] == nil && s.hasPipe(ref) {
-		if err := s.begin(ref); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.begin(ref); err != nil {
 			return err
 		}
 	}
@@ -158,10 +168,15 @@ func (s *Store) endRun(ref api.Ref) error {
 		errs = append(errs, s.finish(r))
 		delete(s.runs, ref)
 	}
+	s.removePipes(ref)
+	return errors.Join(errs...)
+}
+
+func (s *Store) removePipes(ref api.Ref) {
+	s.keeper.Drop(pipes(ref)...)
 	for _, src := range sources(ref) {
 		s.removePipe(src)
 	}
-	return errors.Join(errs...)
 }
 
 // removePipe takes a pipe away. Only one that no process has open is used again:
@@ -241,28 +256,41 @@ func (s *Store) retire(st *stream) {
 	s.idle[st.name] = struct{}{}
 }
 
-// sweepPipes takes away the pipes that no process has open and returns the others' sources.
-func (s *Store) sweepPipes() (alive map[source.Source]bool, err error) {
+// takePipes drains the pipes of programs that have ended while no ten ran and takes over
+// the keeping of the others'. Until all of that is done a former ten's keeper has them.
+func (s *Store) takePipes() error {
 	entries, err := os.ReadDir(s.cfg.IODir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	alive = map[source.Source]bool{}
+	live := map[api.Ref]bool{} // whether anybody can print
 	for _, e := range entries {
 		src, ok := source.Parse(e.Name())
 		if !ok || e.Type() != fs.ModeNamedPipe {
 			continue
 		}
-		held, err := heldPipe(s.pipePath(src))
+		writer, err := keeper.HasWriter(s.pipePath(src))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if alive[src] = held; held {
-			continue
+		live[src.Ref] = live[src.Ref] || writer
+	}
+	var keep []string
+	for ref, live := range live {
+		if !live {
+			err := s.endRun(ref)
+			if err == nil {
+				continue
+			}
+			s.cfg.Logger.Error("output of an ended program waits in its pipe", "instance", ref.String(), "error", err)
 		}
-		if err := s.pipes.Give(src.String()); err != nil {
-			return nil, err
+		for _, name := range pipes(ref) {
+			if _, err := os.Lstat(filepath.Join(s.cfg.IODir, name)); err == nil {
+				keep = append(keep, name)
+			}
 		}
 	}
-	return alive, nil
+	s.keeper.Hold(keep...)
+	s.keeper.Relieve()
+	return nil
 }

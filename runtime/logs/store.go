@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/capture"
+	"github.com/tenement-fleet/tenement/runtime/logs/internal/keeper"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/pool"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/source"
 	"github.com/tenement-fleet/tenement/runtime/logs/internal/spool"
@@ -31,6 +33,7 @@ type Store struct {
 	pipes   *pool.Pool
 	lock    *os.File
 	pump    *capture.Pump
+	keeper  *keeper.Keeper
 	parts   *partitions
 	feed    *feed
 	metrics *metrics
@@ -123,7 +126,12 @@ func (s *Store) open() (err error) {
 	}); err != nil {
 		return err
 	}
-	if s.metrics, err = newMetrics(s); err != nil {
+	if s.keeper, err = keeper.Open(s.cfg.IODir, s.cfg.bootID, s.cfg.Logger); err == nil {
+		if err = s.takePipes(); err == nil {
+			s.metrics, err = newMetrics(s)
+		}
+	}
+	if err != nil {
 		s.pump.Stop()
 	}
 	return err
@@ -148,12 +156,8 @@ func lockDir(path string) (*os.File, error) {
 	}
 }
 
-// recover tidies the pipes that nobody holds any more and takes up the spool streams.
+// recover takes up the spool streams.
 func (s *Store) recover() error {
-	alive, err := s.sweepPipes()
-	if err != nil {
-		return err
-	}
 	files, err := s.spool.List()
 	if err != nil {
 		return err
@@ -163,7 +167,7 @@ func (s *Store) recover() error {
 		if err != nil {
 			return err
 		}
-		if !alive[src] {
+		if _, err := os.Lstat(s.pipePath(src)); errors.Is(err, fs.ErrNotExist) {
 			if _, err := st.EndLine(); err != nil { // a full disk must not keep ten from starting
 				s.cfg.Logger.Error("last log line waits for its end", "source", st.name, "error", err)
 			}
@@ -222,6 +226,9 @@ func (s *Store) close() error {
 	var errs []error
 	if s.metrics != nil {
 		s.metrics.unregister()
+	}
+	if s.keeper != nil {
+		errs = append(errs, s.keeper.Close())
 	}
 	for _, st := range s.streams {
 		errs = append(errs, st.Close())

@@ -3,16 +3,12 @@
 package launch
 
 import (
-	"bytes"
-	"debug/elf"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tenement-fleet/tenement/runtime/tiny"
 )
 
 // Init is a program of about a hundred bytes that serves as process 1 of a pid
@@ -27,25 +23,11 @@ type Init struct{ file *os.File }
 
 // NewInit builds the program in anonymous memory.
 func NewInit() (*Init, error) {
-	const name = "ten-init"
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 every memfd may be executed
-		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	}
+	file, err := tiny.New("ten-init", initCode())
 	if err != nil {
-		return nil, fmt.Errorf("create init program in memory (see sysctl vm.memfd_noexec): %w", err)
+		return nil, err
 	}
-	w := os.NewFile(uintptr(fd), name)
-	defer w.Close() //nolint:errcheck // the error of Write counts
-	if _, err := w.Write(initImage()); err != nil {
-		return nil, fmt.Errorf("write init program: %w", err)
-	}
-	// A file that is open for writing can't be executed.
-	r, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err != nil {
-		return nil, fmt.Errorf("open init program: %w", err)
-	}
-	return &Init{file: r}, nil
+	return &Init{file: file}, nil
 }
 
 // Close frees the program; running copies stay.
@@ -70,40 +52,6 @@ func (p *Init) spawn(args, env []string) (Step, *initExec) {
 	s.refs = append(s.refs, p)
 	s.calls = []call{{init: e}}
 	return s, e
-}
-
-// initImage is the init as an ELF file: two headers, then the code.
-func initImage() []byte {
-	const (
-		base     = 0x400000
-		pageSize = 0x10000 // the largest that either architecture uses
-		codeSize = 256     // what follows the code's end is never reached
-		ehsize   = 64
-		phsize   = 56
-		entry    = ehsize + 2*phsize
-	)
-	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
-	header := elf.Header64{
-		Ident: [elf.EI_NIDENT]byte{
-			0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT),
-		},
-		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
-		Entry: base + entry, Phoff: ehsize, Ehsize: ehsize, Phentsize: phsize, Phnum: 2,
-	}
-	const size = entry + codeSize
-	segments := [2]elf.Prog64{
-		{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X),
-			Vaddr: base, Paddr: base, Filesz: size, Memsz: size, Align: pageSize,
-		},
-		{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W), Align: 16},
-	}
-	var b bytes.Buffer
-	_ = binary.Write(&b, binary.LittleEndian, header) // a bytes.Buffer never fails
-	_ = binary.Write(&b, binary.LittleEndian, segments)
-	code := initCode()
-	b.Write(unsafe.Slice(*(**byte)(unsafe.Pointer(&code)), codeSize)) //nolint:gosec // audited: memory that the parent keeps alive
-	return b.Bytes()
 }
 
 // initCode returns the address of the init's code in this program.

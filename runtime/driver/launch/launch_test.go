@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tenement-fleet/tenement/runtime/driver/launch/nofile"
+	"github.com/tenement-fleet/tenement/runtime/tiny"
 )
 
 // role is the environment variable that makes the test binary one of the programs below.
@@ -262,7 +263,7 @@ func TestBusyFile(t *testing.T) {
 
 // TestInitImage: the init is an ELF file of this machine that the kernel executes.
 func TestInitImage(t *testing.T) {
-	f, err := elf.NewFile(bytes.NewReader(initImage()))
+	f, err := elf.NewFile(bytes.NewReader(tiny.Image(initCode())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestInitImage(t *testing.T) {
 func FuzzInterpreter(f *testing.F) {
 	f.Add([]byte("#!/bin/sh -e\n"))
 	f.Add([]byte("#!"))
-	f.Add(initImage())
+	f.Add(tiny.Image(initCode()))
 	if b, err := os.ReadFile("/bin/true"); err == nil {
 		f.Add(b)
 	}
