@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // MemberRole is a node's part in the Raft cluster.
 type MemberRole string
@@ -98,6 +101,19 @@ func (t *JoinToken) Validate() error {
 	c.add(len(t.SHA256) == 32, "sha256", len(t.SHA256), "32 bytes")
 	c.add(t.MaxUses >= 0, "max_uses", t.MaxUses, "0 (any number) or more")
 	return c.err()
+}
+
+// Equal reports whether two join tokens are the same credential with the same limits.
+func (t *JoinToken) Equal(o *JoinToken) bool {
+	return t.ID == o.ID && t.Description == o.Description && slices.Equal(t.SHA256, o.SHA256) &&
+		t.ExpiresAt.Equal(o.ExpiresAt) && t.MaxUses == o.MaxUses
+}
+
+// Clone returns a deep copy.
+func (t *JoinToken) Clone() *JoinToken {
+	c := *t
+	c.SHA256 = slices.Clone(t.SHA256)
+	return &c
 }
 
 // JoinTokenRequest is the body of POST /api/join-tokens.

@@ -238,4 +238,7 @@ type Assignment struct {
 type Report struct {
 	Ref      Ref      `json:"ref"`
 	Observed Observed `json:"observed"`
+	// DataHere says that the node has the data directory now, if it had to be fetched from
+	// another.
+	DataHere bool `json:"data_here,omitempty"`
 }

@@ -52,6 +52,9 @@ type Node struct {
 	HTTPAddress   string `json:"http_address,omitempty"`
 	PeerAddress   string `json:"peer_address,omitempty"`
 	GossipAddress string `json:"gossip_address,omitempty"`
+	// SecretIDs names the cluster secrets that the node trusts, the one that it uses first.
+	// They are digests: they tell nothing of the secrets.
+	SecretIDs []string `json:"secret_ids,omitempty"`
 
 	Status       NodeStatus `json:"status,omitempty"`
 	StatusReason string     `json:"status_reason,omitempty"` // why it is down, in words
@@ -99,7 +102,8 @@ func (n *Node) Equal(o *Node) bool {
 	return n.ID == o.ID && n.Name == o.Name && n.Region == o.Region && n.Zone == o.Zone &&
 		n.Provider == o.Provider && maps.Equal(n.Labels, o.Labels) && n.Capacity == o.Capacity &&
 		slices.Equal(n.Isolations, o.Isolations) && n.Eligibility == o.Eligibility && n.Version == o.Version && n.StateVersion == o.StateVersion &&
-		n.HTTPAddress == o.HTTPAddress && n.PeerAddress == o.PeerAddress && n.GossipAddress == o.GossipAddress
+		n.HTTPAddress == o.HTTPAddress && n.PeerAddress == o.PeerAddress && n.GossipAddress == o.GossipAddress &&
+		slices.Equal(n.SecretIDs, o.SecretIDs)
 }
 
 // Clone returns a deep copy.
@@ -107,5 +111,6 @@ func (n *Node) Clone() *Node {
 	c := *n
 	c.Labels = maps.Clone(n.Labels)
 	c.Isolations = slices.Clone(n.Isolations)
+	c.SecretIDs = slices.Clone(n.SecretIDs)
 	return &c
 }

@@ -153,6 +153,7 @@ func TestObjects(t *testing.T) {
 	testObject[api.Instance](t, "Revision", "CreatedAt", "Node", "Generation", "Previous", "DataNode", "Observed")
 	testObject[api.Fleet](t, "Revision", "CreatedAt", "UpdatedAt")
 	testObject[api.PlacementRules](t)
+	testObject[api.JoinToken](t, "Revision", "CreatedAt", "Uses")
 	testObject[api.Node](t, "Revision", "JoinedAt", "Status", "StatusReason", "StatusSince", "Deadline")
 	testObject[api.Token](t, "Revision", "CreatedAt", "LastUsedAt")
 	var none *api.Observed

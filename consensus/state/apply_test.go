@@ -227,7 +227,7 @@ func TestUnplaced(t *testing.T) {
 	d.must(Command{PutNode: &PutNode{Node: testNode("n1")}})
 	d.must(putInstance(testInstance("app", "a")))
 	d.must(putInstance(testInstance("app", "b")))
-	d.must(Command{Place: &Place{Placements: []Placement{{ref("app", "a"), "n1", 1}}}})
+	d.must(Command{Place: &Place{Placements: []Placement{{Ref: ref("app", "a"), Node: "n1", Generation: 1}}}})
 	var got []string
 	for i := range d.View().Unplaced() {
 		got = append(got, i.ID)

@@ -72,7 +72,7 @@ func fill(tb testing.TB, n int) *driven {
 	for i := range n {
 		id := fmt.Sprintf("tenant-%06d", i)
 		d.must(putInstance(testInstance("app", id, func(i *api.Instance) { i.Desired = api.DesiredAsleep })))
-		place.Placements = append(place.Placements, Placement{ref("app", id), "n1", 1})
+		place.Placements = append(place.Placements, Placement{Ref: ref("app", id), Node: "n1", Generation: 1})
 		if len(place.Placements) == 1000 || i == n-1 {
 			d.must(Command{Place: place})
 			place = &Place{}

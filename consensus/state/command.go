@@ -36,6 +36,18 @@ type Command struct {
 	Place          *Place          `json:"place,omitempty"`
 	Report         *Report         `json:"report,omitempty"`
 	SyncFile       *SyncFile       `json:"sync_file,omitempty"`
+
+	DescribeNode    *DescribeNode    `json:"describe_node,omitempty"`
+	SetNode         *SetNode         `json:"set_node,omitempty"`
+	NodeStatus      *NodeStatus      `json:"node_status,omitempty"`
+	DeleteNode      *DeleteNode      `json:"delete_node,omitempty"`
+	PutFleet        *PutFleet        `json:"put_fleet,omitempty"`
+	DeleteFleet     *DeleteFleet     `json:"delete_fleet,omitempty"`
+	EndMove         *EndMove         `json:"end_move,omitempty"`
+	PutJoinToken    *PutJoinToken    `json:"put_join_token,omitempty"`
+	DeleteJoinToken *DeleteJoinToken `json:"delete_join_token,omitempty"`
+	UseJoinToken    *UseJoinToken    `json:"use_join_token,omitempty"`
+	PutSecret       *PutSecret       `json:"put_secret,omitempty"`
 }
 
 // InitCluster names the cluster, once and for ever.
@@ -69,7 +81,8 @@ type DeleteInstance struct {
 	IfMatch *uint64 `json:"if_match,omitempty"`
 }
 
-// PutNode creates or replaces a node's description of itself.
+// PutNode is the [DescribeNode] of state version 1, when users wrote Eligibility by it as
+// well.
 type PutNode struct {
 	Node api.Node `json:"node"`
 }
@@ -89,12 +102,25 @@ type Place struct {
 	Placements []Placement `json:"placements"`
 }
 
-// Placement puts one instance on one node. It takes effect only if the instance exists
-// at the generation before this one and the node exists: a plan made on an older view
-// can't undo a newer decision.
+// Placement puts one instance on one node, or with an empty Node on none. It takes effect
+// only if the instance exists at the generation before this one and the node exists: a
+// plan made on an older view can't undo a newer decision.
+//
+// When an instance that was ever started leaves a node and its service keeps data, its
+// DataNode becomes that node, unless its data were still elsewhere.
 type Placement struct {
 	Ref        api.Ref `json:"ref"`
 	Node       string  `json:"node"`
+	Generation uint64  `json:"generation"`
+	// KeepPrevious lets the node that serves the instance now go on until the new one
+	// does: a report that says so, or an [EndMove], ends it.
+	KeepPrevious bool `json:"keep_previous,omitempty"`
+}
+
+// EndMove ends what [Placement.KeepPrevious] began, if the instance is still at that
+// generation.
+type EndMove struct {
+	Ref        api.Ref `json:"ref"`
 	Generation uint64  `json:"generation"`
 }
 
@@ -105,11 +131,13 @@ type Report struct {
 	Reports []api.Report `json:"reports"`
 }
 
-// SyncFile makes the state hold what tenement.toml declares, all of it or nothing:
-// Services are upserted as declared by the file, missing Instances are created, and
-// what the file declared before and no longer does is removed. An existing instance
-// keeps its desired state and weight.
+// SyncFile makes the state hold what a node's tenement.toml declares, all of it or
+// nothing: Services are upserted as declared by the file, missing Instances are created,
+// and what the file declared before and no longer does is removed. What the file of
+// another node declared is left alone, unless this one declares it too: then it is this
+// node's. An existing instance keeps its desired state and weight.
 type SyncFile struct {
+	Node      string        `json:"node,omitempty"` // whose file it is
 	Services  []api.Service `json:"services"`
 	Instances []api.Ref     `json:"instances"`
 }
@@ -140,6 +168,17 @@ func (c *Command) operation() operation {
 		{c.Place, c.Place != nil},
 		{c.Report, c.Report != nil},
 		{c.SyncFile, c.SyncFile != nil},
+		{c.DescribeNode, c.DescribeNode != nil},
+		{c.SetNode, c.SetNode != nil},
+		{c.NodeStatus, c.NodeStatus != nil},
+		{c.DeleteNode, c.DeleteNode != nil},
+		{c.PutFleet, c.PutFleet != nil},
+		{c.DeleteFleet, c.DeleteFleet != nil},
+		{c.EndMove, c.EndMove != nil},
+		{c.PutJoinToken, c.PutJoinToken != nil},
+		{c.DeleteJoinToken, c.DeleteJoinToken != nil},
+		{c.UseJoinToken, c.UseJoinToken != nil},
+		{c.PutSecret, c.PutSecret != nil},
 	} {
 		if o.set {
 			op = o.op

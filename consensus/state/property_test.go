@@ -43,8 +43,8 @@ func genCommand(t *rapid.T) Command {
 	case 7:
 		return Command{PutNode: &PutNode{testNode(rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "node"))}}
 	case 8:
-		p := Placement{aRef(), nodeID.Draw(t, "node"), rapid.Uint64Range(0, 3).Draw(t, "generation")}
-		return Command{Place: &Place{[]Placement{p, {aRef(), "n1", 1}}}}
+		p := Placement{Ref: aRef(), Node: nodeID.Draw(t, "node"), Generation: rapid.Uint64Range(0, 3).Draw(t, "generation")}
+		return Command{Place: &Place{[]Placement{p, {Ref: aRef(), Node: "n1", Generation: 1}}}}
 	case 9:
 		r := api.Report{Ref: aRef(), Observed: api.Observed{
 			State: rapid.SampledFrom(api.States()).Draw(t, "state"), Since: epoch,
@@ -196,23 +196,59 @@ func checkWriters(t *rapid.T, c *Command, before, after *View) {
 func checkConsistent(t rapid.TB, v *View) {
 	v.services.check(t)
 	v.instances.check(t)
-	v.unplaced.check(t)
-	counts, unplaced := map[string]int{}, 0
+	v.byNode.check(t)
+	v.moving.check(t)
+	counts, on, moving, members := map[string]int{}, map[string]int{}, 0, 0
 	for i := range v.Instances("") {
 		counts[i.Service]++
+		on[i.Node]++
 		if _, ok := v.Service(i.Service); !ok {
 			t.Fatalf("%s has no service", i.Ref())
 		}
-		at, ok := v.unplaced.get(i.Ref())
-		if ok != (i.Node == "") || ok && at != i {
-			t.Fatalf("%s: on node %q, unplaced %v", i.Ref(), i.Node, ok)
+		if at, ok := v.byNode.get(placedOf(i)); !ok || at != i {
+			t.Fatalf("%s: not found on its node %q", i.Ref(), i.Node)
 		}
-		if i.Node == "" {
-			unplaced++
+		at, ok := v.moving.get(i.Ref())
+		if ok != (i.Previous != nil || i.DataNode != "") || ok && at != i {
+			t.Fatalf("%+v: moving %v", i, ok)
+		}
+		if ok {
+			moving++
+		}
+		if i.Previous != nil && i.Previous.Node == i.Node || i.DataNode != "" && i.DataNode == i.Node {
+			t.Fatalf("%+v moves from its own node", i)
+		}
+		if i.Fleet != "" {
+			members++
 		}
 	}
-	if unplaced != v.unplaced.len {
-		t.Fatalf("got %d unplaced, want %d", v.unplaced.len, unplaced)
+	if v.byNode.len != v.instances.len || v.moving.len != moving {
+		t.Fatalf("indexes hold %d and %d, want %d and %d", v.byNode.len, v.moving.len, v.instances.len, moving)
+	}
+	for n := range v.Nodes() {
+		if v.InstanceCountOn(n.ID) != on[n.ID] {
+			t.Fatalf("node %s: count %d, has %d", n.ID, v.InstanceCountOn(n.ID), on[n.ID])
+		}
+		delete(on, n.ID)
+	}
+	delete(on, "")
+	if len(on) > 0 {
+		t.Fatalf("instances on nodes that are not there: %v", on)
+	}
+	for f := range v.Fleets("") {
+		if _, ok := v.Service(f.Service); !ok {
+			t.Fatalf("fleet %s has no service", f.Ref())
+		}
+		for n := range f.Replicas {
+			i, ok := v.Instance(f.Member(n))
+			if !ok || i.Fleet != f.Name || i.EffectiveWeight() != f.EffectiveWeight() || i.Source != api.SourceFleet {
+				t.Fatalf("fleet %+v: its member %s is %+v", f, f.Member(n), i)
+			}
+		}
+		members -= f.Replicas
+	}
+	if members != 0 {
+		t.Fatalf("%d members too many", members)
 	}
 	for s := range v.Services() {
 		if counts[s.Name] != v.InstanceCount(s.Name) {

@@ -28,9 +28,10 @@ func New() *Store {
 
 // Result is what became of a command.
 type Result struct {
-	// Object is the object that resulted: the *api.Service, *api.Instance, *api.Node or
-	// *api.Token put or deleted, the cluster id, how many placements or reports took
-	// effect, nil for a SyncFile. It is shared and must not be changed.
+	// Object is the object that resulted: the *api.Service, *api.Instance, *api.Fleet,
+	// *api.Node, *api.Token, *api.JoinToken or *Secret put, changed or deleted, the
+	// cluster id, how many placements or reports took effect, nil for a SyncFile. It is
+	// shared and must not be changed.
 	Object any
 	// Index is the state's index after the command.
 	Index uint64
@@ -89,8 +90,11 @@ func (w *writer) apply(c *Command) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
-	if len(t.events) > 0 || t.clusterID != w.clusterID {
+	if t.changed {
 		t.index = t.at
+		if n := needs(op); n > 1 {
+			t.stateVersion = max(t.stateVersion, n)
+		}
 		w.data = t.data
 		w.events = append(w.events, t.events...)
 	}

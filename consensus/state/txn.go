@@ -13,10 +13,12 @@ type txn struct {
 	weights *weights
 	at      uint64    // the index if the command has an effect
 	now     time.Time // the command's time
+	changed bool      // whether the command has had an effect
 	events  []api.Event
 }
 
 func (t *txn) emit(e api.Event) {
+	t.changed = true
 	e.Index = t.at
 	t.events = append(t.events, e)
 }
@@ -45,7 +47,7 @@ func (c *InitCluster) apply(t *txn) (any, error) {
 	case c.ClusterID:
 		return c.ClusterID, nil
 	case "":
-		t.clusterID = c.ClusterID
+		t.clusterID, t.changed = c.ClusterID, true
 		return c.ClusterID, nil
 	default:
 		return nil, api.Errorf(api.CodeConflict, "name cluster %s: it is already cluster %s", c.ClusterID, t.clusterID)
@@ -98,7 +100,13 @@ func (t *txn) deleteService(name string) {
 		if i.Service != name {
 			break
 		}
-		t.deleteInstance(i.Ref())
+		t.deleteInstance(i)
+	}
+	for f := range t.fleets.from(api.Ref{Service: name}) {
+		if f.Service != name {
+			break
+		}
+		t.deleteFleet(f)
 	}
 	t.services = t.services.delete(name)
 	t.emit(api.Event{Type: api.EventServiceDeleted, Key: name})
@@ -122,19 +130,23 @@ func (c *PutInstance) apply(t *txn) (any, error) {
 // putInstance stores what users write of i; the rest stays, or is empty at first.
 func (t *txn) putInstance(i api.Instance) (*api.Instance, error) {
 	have, exists := t.instances.get(i.Ref())
-	if exists && have.Equal(&i) {
+	switch {
+	case exists && have.Equal(&i):
 		return have, nil
+	case exists && have.Fleet != "":
+		return t.putMember(have, &i)
+	case i.Fleet != "":
+		return nil, api.Errorf(api.CodeConflict, "put instance %s: only scaling fleet %s:%s makes members of it", i.Ref(), i.Service, i.Fleet)
 	}
-	i.Revision = t.at
+	was := &api.Instance{CreatedAt: t.now, ID: i.ID}
 	if exists {
-		i.ID, i.CreatedAt = have.ID, have.CreatedAt
-		i.Node, i.Generation, i.Observed = have.Node, have.Generation, have.Observed
-	} else {
-		if err := t.roomFor(i.Ref()); err != nil {
-			return nil, err
-		}
-		i.CreatedAt, i.Node, i.Generation, i.Observed = t.now, "", 0, nil
+		was = have
+	} else if err := t.roomFor(i.Ref()); err != nil {
+		return nil, err
 	}
+	i.Revision, i.ID, i.CreatedAt = t.at, was.ID, was.CreatedAt
+	i.Node, i.Generation, i.Observed = was.Node, was.Generation, was.Observed
+	i.Previous, i.DataNode = was.Previous, was.DataNode
 	t.storeInstance(&i)
 	return &i, nil
 }
@@ -165,31 +177,16 @@ func (c *DeleteInstance) apply(t *txn) (any, error) {
 	if err := match(c.IfMatch, have.Revision, "instance", c.Ref.String()); err != nil {
 		return nil, err
 	}
-	t.deleteInstance(c.Ref)
+	if have.Fleet != "" {
+		return nil, memberConflict("delete", have)
+	}
+	t.deleteInstance(have)
 	return have, nil
 }
 
-func (t *txn) deleteInstance(ref api.Ref) {
-	t.removeInstance(ref)
-	t.emit(api.Event{Type: api.EventInstanceDeleted, Key: ref.String()})
-}
-
-func (c *PutNode) apply(t *txn) (any, error) {
-	n := c.Node
-	if n.ID == "" {
-		return nil, noKey("node.id")
-	}
-	n.JoinedAt = t.now
-	if have, ok := t.nodes.get(n.ID); ok {
-		if have.Equal(&n) {
-			return have, nil
-		}
-		n.ID, n.JoinedAt = have.ID, have.JoinedAt
-	}
-	n.Revision = t.at
-	t.nodes = t.nodes.put(&n)
-	t.emit(api.Event{Type: api.EventNodeUpdated, Key: n.ID, Node: &n})
-	return &n, nil
+func (t *txn) deleteInstance(i *api.Instance) {
+	t.removeInstance(i)
+	t.emit(api.Event{Type: api.EventInstanceDeleted, Key: i.Ref().String()})
 }
 
 func (c *PutToken) apply(t *txn) (any, error) {
@@ -218,44 +215,4 @@ func (c *DeleteToken) apply(t *txn) (any, error) {
 	t.tokens = t.tokens.delete(c.ID)
 	t.emit(api.Event{Type: api.EventTokenDeleted, Key: c.ID})
 	return have, nil
-}
-
-// apply returns how many of the placements took effect.
-func (c *Place) apply(t *txn) (any, error) {
-	placed := 0
-	for _, p := range c.Placements {
-		have, ok := t.instances.get(p.Ref)
-		if !ok || p.Generation != have.Generation+1 {
-			continue
-		}
-		if _, ok := t.nodes.get(p.Node); !ok {
-			continue
-		}
-		i := *have
-		i.Node, i.Generation = p.Node, p.Generation
-		t.storeInstance(&i)
-		placed++
-	}
-	return placed, nil
-}
-
-// apply returns how many of the reports took effect.
-func (c *Report) apply(t *txn) (any, error) {
-	taken := 0
-	for n := range c.Reports {
-		have, ok := t.instances.get(c.Reports[n].Ref)
-		seen := c.Reports[n].Observed
-		if !ok || have.Node != c.Node || c.Node == "" || have.Generation != seen.Generation {
-			continue
-		}
-		taken++
-		if equalObserved(have.Observed, &seen) {
-			continue
-		}
-		seen.State = canonical(seen.State, api.States()...)
-		i := *have
-		i.Observed = &seen
-		t.storeInstance(&i)
-	}
-	return taken, nil
 }

@@ -75,13 +75,79 @@ func (v *View) InstanceCount(service string) int {
 }
 
 // Unplaced yields the instances that are on no node, ordered by service and id.
-func (v *View) Unplaced() iter.Seq[*api.Instance] { return v.unplaced.all() }
+func (v *View) Unplaced() iter.Seq[*api.Instance] { return v.onNode("") }
+
+// InstancesOn yields the instances that are placed on a node, ordered by service and id.
+func (v *View) InstancesOn(node string) iter.Seq[*api.Instance] { return v.onNode(node) }
+
+func (d *data) onNode(node string) iter.Seq[*api.Instance] {
+	t := d.byNode // as it is now, however d goes on
+	return func(yield func(*api.Instance) bool) {
+		for i := range t.from(placed{node: node}) {
+			if i.Node != node || !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// InstanceCountOn returns the number of instances that are placed on a node.
+func (v *View) InstanceCountOn(node string) int {
+	if h, ok := v.nodes.get(node); ok {
+		return h.instances
+	}
+	return 0
+}
+
+// Moving yields the instances whose previous node still serves them, or whose data are
+// on another node than they, ordered by service and id.
+func (v *View) Moving() iter.Seq[*api.Instance] { return v.moving.all() }
+
+// Fleet returns a fleet by its name in the form service:name.
+func (v *View) Fleet(ref api.Ref) (*api.Fleet, bool) { return v.fleets.get(ref) }
+
+// Fleets yields the fleets of a service, or all with "", ordered by service and name.
+func (v *View) Fleets(service string) iter.Seq[*api.Fleet] {
+	if service == "" {
+		return v.fleets.all()
+	}
+	return func(yield func(*api.Fleet) bool) {
+		for f := range v.fleets.from(api.Ref{Service: service}) {
+			if f.Service != service || !yield(f) {
+				return
+			}
+		}
+	}
+}
 
 // Node returns a node by id.
-func (v *View) Node(id string) (*api.Node, bool) { return v.nodes.get(id) }
+func (v *View) Node(id string) (*api.Node, bool) {
+	h, ok := v.nodes.get(id)
+	if !ok {
+		return nil, false
+	}
+	return h.spec, true
+}
 
 // Nodes yields every node, ordered by id.
-func (v *View) Nodes() iter.Seq[*api.Node] { return v.nodes.all() }
+func (v *View) Nodes() iter.Seq[*api.Node] {
+	return func(yield func(*api.Node) bool) {
+		for h := range v.nodes.all() {
+			if !yield(h.spec) {
+				return
+			}
+		}
+	}
+}
+
+// JoinToken returns a join token by id.
+func (v *View) JoinToken(id string) (*api.JoinToken, bool) { return v.joinTokens.get(id) }
+
+// JoinTokens yields every join token, ordered by id.
+func (v *View) JoinTokens() iter.Seq[*api.JoinToken] { return v.joinTokens.all() }
+
+// Secret returns where the rotation of the cluster's secret stands; nil before the first.
+func (v *View) Secret() *Secret { return v.secret }
 
 // Token returns a token by id.
 func (v *View) Token(id string) (*api.Token, bool) { return v.tokens.get(id) }
