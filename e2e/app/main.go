@@ -4,6 +4,7 @@
 //	APP_START_DELAY  wait that long before listening
 //	APP_TICK         print a numbered line to stdout that often
 //	APP_FAIL         exit with that code instead of listening
+//	APP_LAST         on SIGUSR1 print that many numbered lines and exit
 //
 //	GET /            instance id, pid and number of requests so far
 //	GET /starts      how often the instance was started, from a file in its data directory
@@ -43,6 +44,7 @@ func main() {
 	defer stop()
 	starts := recordStart()
 	go tick(ctx)
+	lastWords()
 	if d, err := time.ParseDuration(os.Getenv("APP_START_DELAY")); err == nil {
 		<-time.After(d)
 	}
@@ -99,6 +101,23 @@ func tick(ctx context.Context) {
 			fmt.Printf("tick %d of %d\n", n, os.Getpid())
 		}
 	}
+}
+
+// lastWords waits for SIGUSR1, if there is something to say then.
+func lastWords() {
+	lines, err := strconv.Atoi(os.Getenv("APP_LAST"))
+	if err != nil {
+		return
+	}
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGUSR1)
+	go func() {
+		<-heard
+		for n := range lines {
+			fmt.Printf("last words %d of %d\n", n+1, lines)
+		}
+		os.Exit(0)
+	}()
 }
 
 func routes(starts int, fds []string) http.Handler {
