@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"consensus/secret":    {"consensus/secret", "api"},
 	"consensus/transport": {"consensus/transport", "consensus/secret", "api"},
 	"consensus/schedule":  {"consensus/schedule", "consensus/state", "api"},
-	"consensus/gossip":   {"consensus/gossip", "api"},
+	"consensus/gossip":    {"consensus/gossip", "api"},
 	"consensus/leader":    {"consensus/leader", "consensus/schedule", "consensus/state", "api"},
 	"runtime/tiny":        {},
 	"runtime/driver":      {"runtime/driver", "runtime/tiny", "api"},
