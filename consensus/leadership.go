@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/tenement-fleet/tenement/consensus/state"
 )
 
 // leadership is whether this node leads and has applied all that earlier leaders
@@ -54,28 +55,11 @@ func (n *Node) Leadership() (leading bool, changed <-chan struct{}) {
 	return n.lead.leading, n.lead.changed
 }
 
-// Barrier returns once everything committed before it has been applied here.
+// Barrier returns once everything committed before it has been applied here: so has an
+// empty command then, that comes after them. It is written even to a full disk.
 func (n *Node) Barrier(ctx context.Context) error {
-	if err := n.takeSlot(ctx); err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	go func() { // ends when Raft answers; Close waits for its slot
-		err := n.raft.Barrier(enqueueWait).Error()
-		<-n.slots
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return raftError(err)
-		}
-		return nil
-	case <-ctx.Done():
-		return waited(ctx, "wait for barrier")
-	case <-n.latch.done:
-		return stopped(n.latch.err)
-	}
+	_, err := n.write(ctx, &state.Command{Place: &state.Place{}})
+	return err
 }
 
 // followLeadership does nothing but take what Raft says about leadership, for Raft waits

@@ -17,9 +17,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDirEnv); dir != "" {
 		writeUntilKilled(dir)
 	}
-	goleak.VerifyTestMain(m,
-		// Raft forgets the answer to a barrier that meets its shutdown; see DESIGN.md.
-		goleak.IgnoreAnyFunction("github.com/tenement-fleet/tenement/consensus.(*Node).Barrier.func1"))
+	goleak.VerifyTestMain(m)
 }
 
 // fatals collects what a node calls Fatal with.

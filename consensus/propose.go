@@ -27,13 +27,18 @@ func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, err
 	return n.commit(ctx, c)
 }
 
-// commit has one command written and applied, and returns what it resulted in. When ctx ends
-// first the command may still take effect.
+// commit has one command written and applied if there is room for it on the disk.
 func (n *Node) commit(ctx context.Context, c *state.Command) (state.Result, error) {
 	if err := n.disk.writable(); err != nil {
 		n.metrics.refused.Inc()
 		return state.Result{}, err
 	}
+	return n.write(ctx, c)
+}
+
+// write has one command written and applied, and returns what it resulted in. When ctx
+// ends first the command may still take effect.
+func (n *Node) write(ctx context.Context, c *state.Command) (state.Result, error) {
 	c.Time = n.cfg.Now().UTC()
 	b, err := c.Encode()
 	if err != nil {
