@@ -113,3 +113,37 @@ func (d *driven) fails(c Command, want api.Code) string {
 func putService(s api.Service) Command { return Command{PutService: &PutService{Service: s}} }
 
 func putInstance(i api.Instance) Command { return Command{PutInstance: &PutInstance{Instance: i}} }
+
+func testFleet(service, name string, replicas int, change ...func(*api.Fleet)) api.Fleet {
+	f := api.Fleet{Service: service, Name: name, Replicas: replicas}
+	for _, c := range change {
+		c(&f)
+	}
+	f.SetDefaults()
+	return f
+}
+
+func putFleet(service, name string, replicas int, change ...func(*api.Fleet)) Command {
+	return Command{PutFleet: &PutFleet{Fleet: testFleet(service, name, replicas, change...)}}
+}
+
+// describe is what a node of this build says of itself.
+func describe(id string, change ...func(*api.Node)) Command {
+	n := testNode(id)
+	n.StateVersion = StateVersion
+	for _, c := range change {
+		c(&n)
+	}
+	return Command{DescribeNode: &DescribeNode{Node: n}}
+}
+
+func place(p ...Placement) Command { return Command{Place: &Place{Placements: p}} }
+
+func report(node string, reports ...api.Report) Command {
+	return Command{Report: &Report{Node: node, Reports: reports}}
+}
+
+// seen is a report about an instance at a generation.
+func seen(r api.Ref, generation uint64, s api.State) api.Report {
+	return api.Report{Ref: r, Observed: api.Observed{State: s, Generation: generation, Since: epoch}}
+}
