@@ -30,7 +30,14 @@ func (c *call) acquire() (*route.Target, *route.Backend, error) {
 				return nil, nil, err
 			}
 		}
+		if c.peer && !target.Here() {
+			return nil, nil, errMovedOn
+		}
 		if backend, ok := target.Claim(); ok {
+			if c.peer && backend.Peer != nil {
+				target.Release(c.p.now())
+				continue
+			}
 			if backend != c.failed {
 				return target, backend, nil
 			}

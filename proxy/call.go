@@ -35,6 +35,11 @@ type call struct {
 
 	target *route.Target // the one instance that the host names; nil for weighted traffic
 
+	peer   bool // another node passes it on to us
+	passOn bool // the present attempt passes it on to another node
+	// passedTo is the instance there.
+	passedTo api.Ref
+
 	upgrade    bool // asks for WebSocket
 	grpc       bool // the backend is spoken to in HTTP/2
 	hasBody    bool
@@ -52,12 +57,15 @@ type call struct {
 	cut      *bool // reading from the client was broken off by us; whether it was gone by then
 }
 
-// serve forwards a request that belongs to a service.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, m route.Match) {
+// forward forwards a request that belongs to a service; one from a peer goes no further
+// than to an instance of this node.
+func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, m route.Match, peer bool) {
 	c := call{
-		p: p, w: w, r: r, service: m.Service, spec: m.Service.Spec(), target: m.Target,
-		metrics: m.Service.Attached(p.metrics.open).(*serviceMetrics),
-		id:      requestID(r.Header), began: p.now(),
+		p: p, w: w, r: r, service: m.Service, spec: m.Service.Spec(), target: m.Target, peer: peer,
+		metrics: p.passedOn, id: requestID(r.Header), began: p.now(),
+	}
+	if !peer {
+		c.metrics = m.Service.Attached(p.metrics.open).(*serviceMetrics)
 	}
 	if c.spec == nil { // deleted since it was matched
 		p.refuse(w, r, &failure{status: http.StatusNotFound, text: textUnknownHost})
@@ -80,6 +88,9 @@ func (c *call) classify() {
 	c.upgrade = len(r.Header["Upgrade"]) > 0 && nominatesUpgrade(r.Header)
 	c.grpc = isGRPC(r.Header) || r.ProtoMajor == 2 && wantsTrailers(r.Header)
 	c.expects = c.hasBody && hasToken(r.Header.Get("Expect"), "100-continue")
+	if c.peer {
+		c.expects = c.expects && r.Header.Get(headerExpects) != ""
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
 		c.replayable = !c.hasBody
@@ -141,6 +152,7 @@ func (c *call) run() error {
 		switch {
 		case err == nil, c.status != 0, c.sent, c.gone():
 			return err
+		case c.unreached(backend, err):
 		case errors.Is(err, upstream.ErrNotSent) && dials < maxDials && !isTimeout(err):
 			dials++
 		case errors.Is(err, upstream.ErrNoResponse) && c.replayable && crashes < maxCrashes:
@@ -149,7 +161,9 @@ func (c *call) run() error {
 			return err
 		}
 		c.p.metrics.retries.Inc()
-		c.failed, c.avoid = backend, target
+		if c.avoid = target; backend.Peer == nil {
+			c.failed = backend
+		}
 	}
 }
 
@@ -158,6 +172,9 @@ func (c *call) attempt(target *route.Target, backend *route.Backend) error {
 	defer func() { target.Release(c.p.now()) }()
 	pool := backend.Attached(c.p.openPool).(*upstream.Pool)
 	deadline := time.Now().Add(c.spec.RequestTimeout.Std())
+	if c.passOn = backend.Peer != nil; c.passOn {
+		deadline, c.passedTo = c.peerDeadline(), target.Ref()
+	}
 	if c.grpc {
 		return c.exchangeHTTP2(pool)
 	}
@@ -198,6 +215,9 @@ func (c *call) finish(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	c.metrics.count(f.status)
+	if errors.Is(err, errMovedOn) {
+		c.w.Header().Set(headerMoved, "1")
+	}
 	c.dismissBody()
 	writePage(c.w, c.r, f, c.id)
 }

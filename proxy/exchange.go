@@ -32,6 +32,7 @@ func (c *call) exchange(conn *upstream.Conn, deadline time.Time) (err error) {
 			if sent, cause = up.finish(); cause != nil && c.status == 0 {
 				err = cause // the body broke first, and that broke the rest
 			}
+			c.sent = c.sent || up.begun
 		}
 		if !stop() {
 			conn.Abort()
@@ -52,6 +53,9 @@ func (c *call) exchange(conn *upstream.Conn, deadline time.Time) (err error) {
 	resp, err := c.readResponse(conn, up)
 	if err != nil {
 		return err
+	}
+	if c.passOn && resp.Status == http.StatusMisdirectedRequest && resp.Get(headerMoved) != "" {
+		return errMoved
 	}
 	if resp.Status == http.StatusSwitchingProtocols {
 		return c.tunnel(conn, resp)
@@ -99,6 +103,7 @@ func (c *call) readResponse(conn *upstream.Conn, up *upload) (*upstream.Response
 func (c *call) respond(conn *upstream.Conn, resp *upstream.Response, up *upload) error {
 	h := c.w.Header()
 	resp.AddTo(h)
+	delete(h, headerMoved) // a program does not say that
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess one
 	}

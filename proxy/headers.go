@@ -31,7 +31,7 @@ func ours(key string) bool {
 	case "Host", "Content-Length", "Expect", "X-Request-Id":
 		return true
 	}
-	return strings.HasPrefix(key, "X-Forwarded-") || spoofable[key] || upstream.HopByHop(key)
+	return strings.HasPrefix(key, "X-Forwarded-") || strings.HasPrefix(key, "Tenement-") || spoofable[key] || upstream.HopByHop(key)
 }
 
 // passes reports whether a request's field goes on to the program. A name with '_' is
@@ -67,6 +67,18 @@ type provenance struct {
 	forwardedFor string // X-Forwarded-For
 	forwarded    string // Forwarded, RFC 7239
 	proto, host  string
+}
+
+// trace finds out where the request came from. The node that passed it on has done that.
+func (c *call) trace() provenance {
+	if !c.peer {
+		return c.p.trace(c.r)
+	}
+	h := c.r.Header
+	return provenance{
+		forwardedFor: h.Get("X-Forwarded-For"), forwarded: h.Get("Forwarded"),
+		proto: h.Get("X-Forwarded-Proto"), host: h.Get("X-Forwarded-Host"),
+	}
 }
 
 // trace finds out where a request came from. What a trusted proxy says about the hops
@@ -173,7 +185,10 @@ func (c *call) appendHead(b []byte) []byte {
 		}
 	})
 	b = c.appendFraming(b)
-	t := c.p.trace(r)
+	t := c.trace()
+	if c.passOn {
+		b = appendField(b, HeaderInstance, c.passedTo.String())
+	}
 	b = appendField(b, "X-Forwarded-For", t.forwardedFor)
 	b = appendField(b, "X-Forwarded-Proto", t.proto)
 	b = appendField(b, "X-Forwarded-Host", t.host)
@@ -201,8 +216,11 @@ func (c *call) appendFraming(b []byte) []byte {
 	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
 		b = appendLength(b, 0)
 	}
-	if c.expects {
+	if c.expects || c.passOn && c.hasBody {
 		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	if c.expects && c.passOn {
+		b = append(b, headerExpects+": 1\r\n"...)
 	}
 	if wantsTrailers(r.Header) {
 		b = append(b, "Te: trailers\r\n"...)

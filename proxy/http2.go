@@ -38,6 +38,10 @@ func (c *call) exchangeHTTP2(pool *upstream.Pool) error {
 		return fmt.Errorf("exchange over HTTP/2: %w", err)
 	}
 	defer func() { _ = res.Body.Close() }() // its stream ends with ctx
+	if c.passOn && res.StatusCode == http.StatusMisdirectedRequest && res.Header.Get(headerMoved) != "" {
+		c.sent = c.sent || wait.body.Load()
+		return errMoved
+	}
 	return c.respondHTTP2(res)
 }
 
@@ -46,7 +50,10 @@ func (c *call) http2Request(ctx context.Context, wait *firstByte) *http.Request 
 	r := c.r
 	h := make(http.Header, len(r.Header)+6)
 	eachForwarded(r.Header, func(key string, values []string) { h[key] = values })
-	t := c.p.trace(r)
+	t := c.trace()
+	if c.passOn {
+		h[HeaderInstance] = []string{c.passedTo.String()}
+	}
 	h["X-Forwarded-For"] = []string{t.forwardedFor}
 	h["X-Forwarded-Proto"] = []string{t.proto}
 	h["X-Forwarded-Host"] = []string{t.host}
@@ -79,6 +86,7 @@ func (c *call) respondHTTP2(res *http.Response) error {
 			h[key] = append(h[key], values...)
 		}
 	}
+	delete(h, headerMoved) // a program does not say that
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess one
 	}
@@ -119,6 +127,7 @@ type firstByte struct {
 	timeout time.Duration
 	timer   *time.Timer
 	over    atomic.Bool
+	body    atomic.Bool // some of the request's was sent
 }
 
 func newFirstByte(timeout time.Duration, cancel context.CancelCauseFunc) *firstByte {
@@ -153,6 +162,7 @@ type sentBody struct {
 func (b *sentBody) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
 	if n > 0 {
+		b.wait.body.Store(true)
 		b.wait.extend()
 	}
 	return n, err

@@ -133,6 +133,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	for _, f := range change {
 		f(&cfg)
 	}
+	g.router = cfg.Router
 	if g.proxy, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}

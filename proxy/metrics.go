@@ -15,6 +15,10 @@ var classes = [...]string{"aborted", "1xx", "2xx", "3xx", "4xx", "5xx"}
 // noService is the label of requests whose host names no service.
 const noService = ""
 
+// peerService is the label of requests that another node has passed on: that node
+// counts them under their service. No service can have the name.
+const peerService = "(from peers)"
+
 // metrics are the proxy's. The service label has one value for each known service:
 // what a client makes up never becomes a label, and a deleted service's go with it.
 type metrics struct {

@@ -70,6 +70,8 @@ type Config struct {
 
 	// Upstream bounds the connections kept to each instance.
 	Upstream upstream.Config
+	// Peers reaches the other nodes; nil while there are none.
+	Peers Peers
 }
 
 // Proxy is the handler of a node's public port.
@@ -82,11 +84,14 @@ type Proxy struct {
 	now       func() time.Time
 	trusted   []netip.Prefix
 	allowance time.Duration
+	upstream  upstream.Config
+	peers     Peers
 	openPool  func(api.Endpoint) io.Closer
 	stall     time.Duration
 	logLimit  *rate.Limiter
 	metrics   *metrics
 	unknown   *serviceMetrics
+	passedOn  *serviceMetrics // of requests that other nodes have counted by service
 
 	ctx    context.Context // ends with the proxy, and with it the tunnels
 	cancel context.CancelFunc
@@ -113,14 +118,15 @@ func New(cfg Config) (*Proxy, error) {
 		router: cfg.Router, local: cfg.Local, log: cfg.Logger, now: cfg.Now,
 		stall: stallTime, logLimit: rate.NewLimiter(logRate, logBurst),
 		trusted: cfg.TrustedProxies, allowance: cfg.QueueAllowance,
-		openPool: func(ep api.Endpoint) io.Closer { return upstream.NewPool(ep, cfg.Upstream) },
-		wakes:    wake.New(wake.Config{Start: wakeClosed(cfg.Router, cfg.Waker), PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
+		upstream: cfg.Upstream, peers: cfg.Peers,
+		wakes: wake.New(wake.Config{Start: wakeClosed(cfg.Router, cfg.Waker), PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
 	}
+	p.openPool = func(ep api.Endpoint) io.Closer { return upstream.NewPool(ep, p.poolConfig(ep)) }
 	var err error
 	if p.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(p.wakes.Waiting()) }); err != nil {
 		return nil, err
 	}
-	p.unknown = p.metrics.of(noService)
+	p.unknown, p.passedOn = p.metrics.of(noService), p.metrics.of(peerService)
 	if cfg.Creator != nil {
 		p.creates = wake.New(wake.Config{Start: cfg.Creator.Create, PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal})
 	}
@@ -176,7 +182,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case route.Local:
 		p.local.ServeHTTP(w, r)
 	case route.Direct, route.Weighted:
-		p.serve(w, r, m) //nolint:contextcheck // the request carries it
+		p.forward(w, r, m, false) //nolint:contextcheck // the request carries it
 	default:
 		p.refuse(w, r, &failure{status: http.StatusNotFound, text: textUnknownHost})
 	}

@@ -48,17 +48,17 @@ type upload struct {
 	reading   atomic.Bool // waits for the client
 	eof       atomic.Bool // the body was read to its end
 	final     atomic.Bool // the response has come: no deadline any more
+	begun     bool        // part of the body was taken from the client; valid after done
 	complete  bool        // all was sent; valid after done
 	clientErr error       // why reading from the client failed; valid after done
 }
 
 func (c *call) startUpload(conn *upstream.Conn) *upload {
-	c.sent = true
 	u := &upload{
 		call: c, conn: conn, client: http.NewResponseController(c.w), r: c.r, timeout: c.spec.RequestTimeout.Std(),
 		start: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
 	}
-	if !c.expects {
+	if !c.expects && !c.passOn {
 		u.proceed()
 	}
 	go u.run()
@@ -105,7 +105,11 @@ func (u *upload) finish() (sent bool, clientErr error) {
 
 func (u *upload) run() {
 	defer close(u.done)
-	timer := time.NewTimer(continueWait)
+	wait := continueWait
+	if u.call.passOn {
+		wait = time.Until(u.call.peerDeadline()) // a node always says it, or answers
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-u.start:
@@ -113,6 +117,7 @@ func (u *upload) run() {
 	case <-u.quit:
 		return
 	}
+	u.begun = true
 	buf := uploadBuffers.Get().(*[]byte)
 	defer uploadBuffers.Put(buf)
 	for {

@@ -13,6 +13,9 @@ import (
 // on it and goes with it.
 type Backend struct {
 	Endpoint api.Endpoint
+	// Peer is the node behind the endpoint, when that is another one; then the backend
+	// lives from the node's coming up to its going down.
+	Peer *Peer
 
 	attached attachment
 	retired  chan struct{}

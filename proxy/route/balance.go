@@ -12,24 +12,24 @@ const window = 100
 // section, so that neighbouring lanes are far apart in time.
 const stride = 61
 
-// balancer spreads choices over weighted targets so that of ANY 100 consecutive
+// balancer spreads choices over weighted groups so that of ANY 100 consecutive
 // choices each target gets its exact share, give or take one, and in the long run its
 // share exactly. It is immutable; DESIGN.md has the proof.
 //
-// The targets lie one after the other on a line of 100 × total positions, each as long
+// The groups lie one after the other on a line of 100 × total positions, each as long
 // as 100 × its weight. The line is cut into 100 lanes of total positions. One round of
 // 100 choices visits every lane once, all at the same offset; the next round moves the
 // offset by step, up and down the lane for ever.
 type balancer struct {
 	version uint64
-	targets []*Target
-	sums    []uint64 // sums[i] is the weight of targets[0..i]
+	groups  []*group
+	sums    []uint64 // sums[i] is the weight of groups[0..i]
 	total   uint64
 	step    uint64
 }
 
-func newBalancer(version uint64, targets []*Target, weights []uint64) *balancer {
-	b := &balancer{version: version, targets: targets, sums: make([]uint64, len(weights)), step: 1}
+func newBalancer(version uint64, groups []*group, weights []uint64) *balancer {
+	b := &balancer{version: version, groups: groups, sums: make([]uint64, len(weights)), step: 1}
 	var div uint64
 	for _, w := range weights {
 		div = gcd(div, w)
@@ -65,9 +65,9 @@ func longestStep(sums []uint64, total uint64) uint64 {
 }
 
 // at returns the choice number n. The balancer must not be empty.
-func (b *balancer) at(n uint64) *Target {
-	if len(b.targets) == 1 {
-		return b.targets[0]
+func (b *balancer) at(n uint64) *group {
+	if len(b.groups) == 1 {
+		return b.groups[0]
 	}
 	lane := n * stride % window
 	period := 2 * b.total
@@ -77,7 +77,7 @@ func (b *balancer) at(n uint64) *Target {
 		offset = period - 1 - offset
 	}
 	at := (lane*b.total + offset) / window
-	return b.targets[sort.Search(len(b.sums), func(i int) bool { return b.sums[i] > at })]
+	return b.groups[sort.Search(len(b.sums), func(i int) bool { return b.sums[i] > at })]
 }
 
 func gcd(a, b uint64) uint64 {

@@ -9,11 +9,11 @@ import (
 )
 
 func balancerOf(weights []uint64) *balancer {
-	targets := make([]*Target, len(weights))
-	for i := range targets {
-		targets[i] = &Target{id: fmt.Sprint(i)}
+	groups := make([]*group, len(weights))
+	for i := range groups {
+		groups[i] = &group{members: []*Target{{id: fmt.Sprint(i)}}}
 	}
-	return newBalancer(1, targets, weights)
+	return newBalancer(1, groups, weights)
 }
 
 // checkWindow fails unless every target's part of the 100 choices from start on is its
@@ -24,14 +24,14 @@ func checkWindow(t rapid.TB, b *balancer, weights []uint64, start uint64) {
 	for _, w := range weights {
 		sum += w
 	}
-	got := make(map[*Target]int)
+	got := make(map[*group]int)
 	for n := start; n < start+window; n++ {
 		got[b.at(n)]++
 	}
 	for i, w := range weights {
 		share := window * float64(w) / float64(sum)
-		if d := math.Abs(float64(got[b.targets[i]]) - share); d > 1+1e-9 {
-			t.Fatalf("weights %v from %d on: target %d chosen %d times, its share is %.3f", weights, start, i, got[b.targets[i]], share)
+		if d := math.Abs(float64(got[b.groups[i]]) - share); d > 1+1e-9 {
+			t.Fatalf("weights %v from %d on: target %d chosen %d times, its share is %.3f", weights, start, i, got[b.groups[i]], share)
 		}
 	}
 }
@@ -55,14 +55,14 @@ func TestEveryWindowIsExact(t *testing.T) {
 func TestSharesAreExactInTheLongRun(t *testing.T) {
 	for _, weights := range [][]uint64{{1}, {1, 1}, {50, 50, 100}, {37, 41, 59}, {1, 100}, {3, 7, 11, 13}} {
 		b := balancerOf(weights)
-		got := make(map[*Target]uint64)
+		got := make(map[*group]uint64)
 		period := 2 * window * b.total
 		for n := range period {
 			got[b.at(n)]++
 		}
 		for i, w := range weights {
-			if want := 2 * window * w * b.total / sumOf(weights); got[b.targets[i]] != want {
-				t.Errorf("weights %v: target %d chosen %d times in %d, want %d", weights, i, got[b.targets[i]], period, want)
+			if want := 2 * window * w * b.total / sumOf(weights); got[b.groups[i]] != want {
+				t.Errorf("weights %v: target %d chosen %d times in %d, want %d", weights, i, got[b.groups[i]], period, want)
 			}
 		}
 	}
@@ -76,7 +76,7 @@ func TestManyBackendsTakeTurns(t *testing.T) {
 		weights[i] = 100
 	}
 	b := balancerOf(weights)
-	seen := make(map[*Target]bool)
+	seen := make(map[*group]bool)
 	for n := range uint64(600) {
 		seen[b.at(n)] = true
 	}

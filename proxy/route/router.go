@@ -26,6 +26,8 @@ type Config struct {
 	Path map[string]string
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
+	// Self is the id of this node; empty: every instance is here.
+	Self string
 }
 
 // Router finds the instance for a request and guards each instance's gate. Its methods
@@ -40,7 +42,10 @@ type Router struct {
 	now       func() time.Time
 	base      time.Time
 	hasher    hasher
+	self      string
 
+	zone     atomic.Pointer[string]
+	peers    atomic.Pointer[map[string]*Peer] // every other node, by id
 	services atomic.Pointer[node[*Service]]
 
 	mu      sync.Mutex // guards every change
@@ -63,7 +68,7 @@ func New(cfg Config) (*Router, error) {
 	r := &Router{
 		domain: domain.Name, suffix: "." + domain.Name, fallback: cfg.Default,
 		subdomain: make(map[string]string), path: make(map[string]string),
-		now: cfg.Now, base: cfg.Now(), hasher: newHasher(),
+		now: cfg.Now, base: cfg.Now(), hasher: newHasher(), self: cfg.Self,
 		drains: make(map[*Target]chan struct{}), awaited: make(map[api.Ref]chan struct{}),
 	}
 	if err := checkService("routing.default", cfg.Default, true); err != nil {

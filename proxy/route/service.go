@@ -2,6 +2,8 @@ package route
 
 import (
 	"io"
+	"maps"
+	"slices"
 	"sync/atomic"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -50,10 +52,10 @@ func (s *Service) Target(id string) (*Target, bool) {
 	return t, true
 }
 
-// Pick chooses the instance for the next weighted request by the weights. It steps past
-// those that are down or held, and past avoid (which may be nil) if another one will do.
-// When all are down it returns one of them, to be waited for; nil when no instance
-// takes weighted traffic.
+// Pick chooses the instance for the next weighted request: a group by the weights, and of
+// its instances one of the nearest. It steps past those that are down or held, and past
+// avoid (which may be nil) if another one will do. When all are down it returns one of
+// them, to be waited for; nil when no instance takes weighted traffic.
 func (s *Service) Pick(avoid *Target) *Target {
 	b := s.current()
 	if b.total == 0 {
@@ -62,7 +64,7 @@ func (s *Service) Pick(avoid *Target) *Target {
 	var fallback *Target
 	consider := func(t *Target) bool {
 		state := t.State()
-		if t != avoid && (state == Open || state == Asleep) {
+		if t != avoid && t.pickable(state) {
 			return true
 		}
 		// Better one that is merely to be avoided than one that is down; better any than a held one.
@@ -71,17 +73,70 @@ func (s *Service) Pick(avoid *Target) *Target {
 		}
 		return false
 	}
-	for range min(window, 2*len(b.targets)) {
-		if t := b.at(s.cursor.Add(1) - 1); consider(t) {
+	for range min(window, 2*len(b.groups)) {
+		if t := b.at(s.cursor.Add(1) - 1).choose(consider); t != nil {
 			return t
 		}
 	}
-	for _, t := range b.targets {
-		if consider(t) {
+	for _, g := range b.groups {
+		if t := g.choose(consider); t != nil {
 			return t
 		}
 	}
 	return fallback
+}
+
+// group is what one weight belongs to: an instance, or the members of a fleet, the
+// nearest first.
+type group struct {
+	members []*Target
+	ends    [distances]int // members[ends[d-1]:ends[d]] are at distance d
+	turn    atomic.Uint64
+}
+
+func newGroup(r *Router, members []*Target) *group {
+	if len(members) == 1 {
+		return &group{members: members, ends: [distances]int{1, 1, 1}}
+	}
+	g := &group{members: make([]*Target, 0, len(members))}
+	at := make([]nearness, len(members))
+	for i, t := range members {
+		at[i] = elsewhere
+		if inst := t.instance.Load(); inst != nil {
+			at[i] = r.nearness(owner(inst))
+		}
+	}
+	for d := range distances {
+		for i, t := range members {
+			if at[i] == d {
+				g.members = append(g.members, t)
+			}
+		}
+		g.ends[d] = len(g.members)
+	}
+	return g
+}
+
+// choose returns one of the nearest members that take accepts, each in its turn; nil if
+// it accepts none.
+func (g *group) choose(take func(*Target) bool) *Target {
+	if len(g.members) == 1 {
+		if t := g.members[0]; take(t) {
+			return t
+		}
+		return nil
+	}
+	n, begin := g.turn.Add(1)-1, 0
+	for _, end := range g.ends {
+		near := g.members[begin:end]
+		for i := range near {
+			if t := near[(n+uint64(i))%uint64(len(near))]; take(t) {
+				return t
+			}
+		}
+		begin = end
+	}
+	return nil
 }
 
 // current returns the balancer for the weights of now. Several requests may build it at
@@ -93,15 +148,26 @@ func (s *Service) current() *balancer {
 		return old
 	}
 	var (
-		targets []*Target
+		groups  []*group
 		weights []uint64
+		fleets  = make(map[string][]*Target)
+		shares  = make(map[string]uint64)
 	)
 	for t := range s.instances.Load().all() {
-		if w := t.weight(); w > 0 {
-			targets, weights = append(targets, t), append(weights, w)
+		w, fleet := t.share()
+		switch {
+		case w == 0:
+		case fleet != "":
+			fleets[fleet] = append(fleets[fleet], t)
+			shares[fleet] = max(shares[fleet], w)
+		default:
+			groups, weights = append(groups, newGroup(s.router, []*Target{t})), append(weights, w)
 		}
 	}
-	b := newBalancer(version, targets, weights)
+	for _, fleet := range slices.Sorted(maps.Keys(fleets)) {
+		groups, weights = append(groups, newGroup(s.router, fleets[fleet])), append(weights, shares[fleet])
+	}
+	b := newBalancer(version, groups, weights)
 	s.balancer.CompareAndSwap(old, b)
 	return b
 }

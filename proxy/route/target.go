@@ -57,8 +57,12 @@ func (t *Target) Ref() api.Ref { return api.Ref{Service: t.service.name, ID: t.i
 // that is desired to be stopped, or not declared any more, is held at once; one that is
 // no longer desired to be stopped is as good as asleep.
 func (t *Target) State() State {
-	if !t.routable() {
+	inst := t.instance.Load()
+	if !routable(inst) {
 		return Held
+	}
+	if id, remote := t.remote(inst); remote {
+		return t.remoteState(id)
 	}
 	if s := wordState(t.word.Load()); s != Held {
 		return s
@@ -66,8 +70,7 @@ func (t *Target) State() State {
 	return Asleep
 }
 
-func (t *Target) routable() bool {
-	inst := t.instance.Load()
+func routable(inst *api.Instance) bool {
 	return inst != nil && inst.Desired != api.DesiredStopped
 }
 
@@ -81,7 +84,18 @@ func (t *Target) Declared() bool { return t.instance.Load() != nil }
 // drain waits for it. It fails unless the state is [Open]. Every successful Claim is
 // followed by one Release.
 func (t *Target) Claim() (*Backend, bool) {
-	for t.routable() {
+	for {
+		inst := t.instance.Load()
+		if !routable(inst) {
+			break
+		}
+		if id, remote := t.remote(inst); remote {
+			b := t.service.router.peer(id).open()
+			if b != nil {
+				t.word.Add(claimOne)
+			}
+			return b, b != nil
+		}
 		w := t.word.Load()
 		if wordState(w) != Open {
 			return nil, false
@@ -161,11 +175,12 @@ func (t *Target) tryClose(idle time.Duration) (wait time.Duration, closed bool) 
 	return 0, true
 }
 
-// weight returns the target's share of weighted traffic; 0 leaves it out.
-func (t *Target) weight() uint64 {
+// share returns the target's share of weighted traffic, 0 to leave it out, and the fleet
+// with which it has that together.
+func (t *Target) share() (weight uint64, fleet string) {
 	inst := t.instance.Load()
 	if inst == nil || inst.Desired != api.DesiredRunning {
-		return 0
+		return 0, ""
 	}
-	return uint64(max(0, inst.EffectiveWeight()))
+	return uint64(max(0, inst.EffectiveWeight())), inst.Fleet
 }

@@ -182,9 +182,11 @@ func (r *Router) find(ref api.Ref) (*Target, bool) {
 
 // declare takes over what is written about an instance.
 func (r *Router) declare(t *Target, inst *api.Instance) {
-	before := t.weight()
-	t.instance.Store(inst)
-	if t.weight() != before {
+	before, _ := t.share()
+	old := t.instance.Swap(inst)
+	now, fleet := t.share()
+	// Where a member of a fleet runs decides how near it is.
+	if now != before || fleet != "" && (old == nil || old.Fleet != fleet || owner(old) != owner(inst)) {
 		t.service.version.Add(1)
 	}
 }
@@ -192,7 +194,7 @@ func (r *Router) declare(t *Target, inst *api.Instance) {
 // undeclare ends a target's routing. The gate is the agent's alone to close: if the
 // instance comes back before the agent noticed, its gate must be as the agent thinks.
 func (r *Router) undeclare(t *Target) {
-	if t.weight() > 0 {
+	if w, _ := t.share(); w > 0 {
 		defer t.service.version.Add(1)
 	}
 	t.instance.Store(nil)

@@ -52,6 +52,9 @@ type Conn struct {
 
 func newConn(p *Pool, nc net.Conn) *Conn {
 	c := &Conn{nc: nc, br: bufio.NewReaderSize(nc, readerSize), pool: p}
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = over.NetConn() // of a TLS connection: what is not read yet shows there
+	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}

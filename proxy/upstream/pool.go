@@ -35,6 +35,9 @@ var ErrNotSent = errors.New("reach backend")
 type Config struct {
 	MaxIdle     int
 	IdleTimeout time.Duration
+	// Dial makes the connections, for HTTP/2 or for HTTP/1.1, to an endpoint that the
+	// network does not know; nil: the pool does it itself.
+	Dial func(ctx context.Context, http2 bool) (net.Conn, error)
 }
 
 // Pool is the connections to one endpoint. Its methods may be called from several
@@ -79,7 +82,7 @@ func (p *Pool) Get(ctx context.Context, deadline time.Time, once bool) (*Conn, e
 
 // Dial makes a new connection by the deadline.
 func (p *Pool) Dial(ctx context.Context, deadline time.Time) (*Conn, error) {
-	nc, err := p.dial(ctx, deadline)
+	nc, err := p.dial(ctx, deadline, false)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
@@ -88,7 +91,12 @@ func (p *Pool) Dial(ctx context.Context, deadline time.Time) (*Conn, error) {
 
 // dial waits where the kernel would not: a unix socket whose backlog is full refuses at
 // once, while a program that just woke to a crowd will soon accept.
-func (p *Pool) dial(ctx context.Context, deadline time.Time) (net.Conn, error) {
+func (p *Pool) dial(ctx context.Context, deadline time.Time, http2 bool) (net.Conn, error) {
+	if p.cfg.Dial != nil {
+		ctx, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		return p.cfg.Dial(ctx, http2)
+	}
 	dialer := net.Dialer{Deadline: deadline, KeepAlive: -1} // a backend is on this machine
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		nc, err := dialer.DialContext(ctx, p.ep.Network, p.ep.Address)
@@ -183,7 +191,7 @@ func (p *Pool) HTTP2() http.RoundTripper {
 			DisableCompression: true,
 			IdleConnTimeout:    p.cfg.IdleTimeout,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				nc, err := p.dial(ctx, time.Now().Add(p.cfg.IdleTimeout))
+				nc, err := p.dial(ctx, time.Now().Add(p.cfg.IdleTimeout), true)
 				if err != nil {
 					return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 				}
