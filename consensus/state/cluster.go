@@ -46,7 +46,7 @@ func (c *PutNode) apply(t *txn) (any, error) {
 	if have, ok := t.nodes.get(n.ID); ok {
 		keepStatus(&n, have.spec)
 	}
-	return t.putNode(n)
+	return t.putNode(n, needs(c))
 }
 
 func (c *DescribeNode) apply(t *txn) (any, error) {
@@ -66,7 +66,7 @@ func (c *DescribeNode) apply(t *txn) (any, error) {
 			return nil, api.Errorf(api.CodeConflict, "describe node %s: its name %s is that of node %s, which is up", n.ID, n.Name, o.ID)
 		}
 	}
-	return t.putNode(n)
+	return t.putNode(n, needs(c))
 }
 
 // keepStatus gives n what the leader has written of it.
@@ -74,14 +74,15 @@ func keepStatus(n, have *api.Node) {
 	n.Status, n.StatusReason, n.StatusSince, n.Deadline = have.Status, have.StatusReason, have.StatusSince, have.Deadline
 }
 
-func (t *txn) putNode(n api.Node) (*api.Node, error) {
+// putNode stores a description that came in a command of the given version.
+func (t *txn) putNode(n api.Node, version int) (*api.Node, error) {
 	if n.ID == "" {
 		return nil, noKey("node.id")
 	}
-	if have := versionOf(&n); have < t.stateVersion {
+	if have, used := versionOf(&n), max(t.stateVersion, version); have < used {
 		return nil, api.Errorf(api.CodeConflict,
 			"describe node %s: it understands version %d of the state, the cluster uses version %d: run a newer ten there",
-			n.ID, have, t.stateVersion)
+			n.ID, have, used)
 	}
 	n.JoinedAt = t.now
 	if have, ok := t.nodes.get(n.ID); ok {

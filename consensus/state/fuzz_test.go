@@ -12,12 +12,14 @@ import (
 // FuzzApply feeds lines as entries: no bytes make Apply panic, change anything when a
 // command fails, or bring about a state that a snapshot does not hold.
 func FuzzApply(f *testing.F) {
-	var all []byte
-	for _, e := range readGolden(f, "testdata/"+goldenName+".log") {
-		f.Add(e[1:])
-		all = append(all, e[1:]...)
+	for _, g := range goldens {
+		var all []byte
+		for _, e := range readGolden(f, "testdata/"+g.name+".log") {
+			f.Add(e[1:])
+			all = append(all, e[1:]...)
+		}
+		f.Add(all)
 	}
-	f.Add(all)
 	f.Add([]byte("not a command"))
 	f.Fuzz(func(t *testing.T, lines []byte) {
 		s := New()
@@ -72,12 +74,14 @@ func FuzzRaw(f *testing.F) {
 // FuzzRestore feeds snapshots: they restore to something that a snapshot holds, or not
 // at all.
 func FuzzRestore(f *testing.F) {
-	golden, err := os.ReadFile("testdata/" + goldenName + ".snapshot")
-	if err != nil {
-		f.Fatal(err)
+	for _, g := range goldens {
+		golden, err := os.ReadFile("testdata/" + g.name + ".snapshot")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(golden)
+		f.Add(golden[:len(golden)/2])
 	}
-	f.Add(golden)
-	f.Add(golden[:len(golden)/2])
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := New()

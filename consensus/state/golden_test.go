@@ -15,8 +15,15 @@ import (
 // never written anew, only joined by others. A line of a log is an entry of one command,
 // its first byte printed as a decimal number.
 //
-// After adding a command, extend goldenScript, raise goldenName and run with -update.
-const goldenName = "001"
+// After adding a command, add a golden log for it and run with -update, which writes the
+// newest.
+var goldens = []struct {
+	name   string
+	script func(*driven)
+}{
+	{"001", goldenScript},  // one server: state version 1
+	{"002", goldenScript2}, // many servers: state version 2
+}
 
 func goldenScript(d *driven) {
 	full := testService("web", func(s *api.Service) {
@@ -63,6 +70,59 @@ func goldenScript(d *driven) {
 	}
 }
 
+// goldenScript2 has every command and every field that came with state version 2.
+func goldenScript2(d *driven) {
+	const n1, n2, n3 = "2f1b6f0e-0000-4000-8000-000000000001", "2f1b6f0e-0000-4000-8000-000000000002", "2f1b6f0e-0000-4000-8000-000000000003"
+	full := describe(n1, func(n *api.Node) {
+		n.Region, n.Zone, n.Provider, n.Labels = "eu", "eu-1", "acme", map[string]string{"gpu": "a", "disk": "nvme"}
+		n.Capacity, n.Version = api.Capacity{CPUs: 8, Memory: 16 * api.GiB, Storage: api.TiB}, "v2"
+		n.HTTPAddress, n.PeerAddress, n.GossipAddress = "10.0.0.1:8080", "10.0.0.1:7947", "10.0.0.1:7946"
+		n.SecretIDs = []string{"aa", "bb"}
+	})
+	rules := &api.PlacementRules{
+		Strategy: api.StrategyBinpack, SpreadBy: api.SpreadByZone, Constraints: []api.Constraint{"zone = eu-1|eu-2", "!label.old"},
+		Affinities: []api.Affinity{{Match: "label.gpu", Weight: -50}}, AntiAffinity: []string{"web"},
+	}
+	web := testService("web", func(s *api.Service) {
+		s.Placement, s.OnDisconnect, s.MaxInstances = rules, api.DisconnectStop, 7
+	})
+	bare := testService("bare", func(s *api.Service) { s.StoragePersist = ptr(false) })
+	fetched := seen(ref("web", "a"), 2, api.StateRunning)
+	fetched.DataHere = true
+	to := func(r api.Ref, node string, generation uint64, keep bool) Placement {
+		return Placement{Ref: r, Node: node, Generation: generation, KeepPrevious: keep}
+	}
+	a, b, pinned := ref("web", "a"), ref("bare", "b"), testInstance("web", "pinned", func(i *api.Instance) { i.Pin = n1 })
+	for _, c := range []Command{
+		full, describe(n2), describe(n3), describe(n3, func(n *api.Node) { n.Name = "node-" + n2 }),
+		putService(web), putService(bare), putInstance(testInstance("web", "a")), putInstance(testInstance("bare", "b")), putInstance(pinned),
+		putFleet("web", "f", 3, func(f *api.Fleet) { f.Weight, f.Placement = ptr(30), rules }),
+		putFleet("bare", "gone", 1), putFleet("web", "big", 9),
+		place(to(a, n1, 1, false), to(b, n1, 1, true), to(ref("web", "f-0"), n1, 1, false), to(ref("web", "f-1"), n2, 1, false)),
+		report(n1, seen(a, 1, api.StateRunning), seen(b, 1, api.StateRunning), seen(ref("web", "f-0"), 1, api.StateAsleep)),
+		place(to(a, n2, 2, false), to(b, n2, 2, true), to(ref("web", "f-0"), "", 2, false)),
+		report(n2, fetched), {EndMove: &EndMove{Ref: b, Generation: 1}},
+		place(to(b, n3, 3, true), to(a, n3, 3, true)), {EndMove: &EndMove{Ref: a, Generation: 3}},
+		putFleet("web", "f", 2, func(f *api.Fleet) { f.Weight, f.Placement = ptr(50), rules }),
+		{DeleteFleet: &DeleteFleet{Ref: ref("bare", "gone"), IfMatch: ptr(uint64(10))}},
+		{DeleteInstance: &DeleteInstance{Ref: ref("web", "f-0")}},
+		putInstance(testInstance("web", "f-1", func(i *api.Instance) { i.Desired, i.Weight = api.DesiredStopped, ptr(50) })),
+		{SetNode: &SetNode{ID: n2, Eligibility: api.EligibilityDraining, IfMatch: ptr(uint64(2))}},
+		{NodeStatus: &NodeStatus{ID: n1, Status: api.NodeDown, Reason: "connection refused", At: at(50), Deadline: at(52)}},
+		{NodeStatus: &NodeStatus{ID: n1, Status: api.NodeUp, At: at(51)}},
+		{DeleteNode: &DeleteNode{ID: n1}}, {DeleteNode: &DeleteNode{ID: n2}}, place(to(b, n2, 4, true)),
+		{NodeStatus: &NodeStatus{ID: n3, Status: api.NodeLeft, Reason: "shut down", At: at(60)}},
+		{SyncFile: &SyncFile{Node: n2, Services: []api.Service{testService("filed")}, Instances: []api.Ref{ref("filed", "main")}}},
+		{SyncFile: &SyncFile{Node: n3, Services: []api.Service{testService("other")}, Instances: []api.Ref{ref("filed", "own")}}},
+		putJoinToken(testJoinToken("0123456789ab", func(k *api.JoinToken) { k.Description, k.ExpiresAt, k.MaxUses = "for n4", at(900), 2 })),
+		putJoinToken(testJoinToken("ba9876543210")), {DeleteJoinToken: &DeleteJoinToken{ID: "ba9876543210"}},
+		{UseJoinToken: &UseJoinToken{ID: "0123456789ab", At: at(70)}}, {UseJoinToken: &UseJoinToken{ID: "0123456789ab", At: at(901)}},
+		{PutSecret: &PutSecret{Phase: SecretInstall, Sealed: []byte{1, 2, 3}, IDs: []string{"aa", "bb"}, IfMatch: ptr(uint64(0))}},
+	} {
+		d.do(c)
+	}
+}
+
 func TestGolden(t *testing.T) {
 	if *update {
 		writeGolden(t)
@@ -96,28 +156,30 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// The script still gives what the newest golden log holds: nothing has changed the
-// meaning of a command, or the golden log lacks one.
+// The scripts still give what the golden logs hold: nothing has changed the meaning of a
+// command, or the newest golden log lacks one.
 func TestGoldenIsCurrent(t *testing.T) {
-	d, replayed := drive(t), New()
-	goldenScript(d)
-	for _, e := range readGolden(t, "testdata/"+goldenName+".log") {
-		applyOne(t, replayed, e)
-	}
-	if got, want := d.View().Hash(), replayed.View().Hash(); got != want {
-		t.Errorf("the script gives %x, testdata/%s.log gives %x", got, goldenName, want)
+	for _, g := range goldens {
+		d, replayed := drive(t), New()
+		g.script(d)
+		for _, e := range readGolden(t, "testdata/"+g.name+".log") {
+			applyOne(t, replayed, e)
+		}
+		if got, want := d.View().Hash(), replayed.View().Hash(); got != want {
+			t.Errorf("the script gives %x, testdata/%s.log gives %x", got, g.name, want)
+		}
 	}
 }
 
 func writeGolden(t *testing.T) {
-	d := drive(t)
-	goldenScript(d)
+	d, newest := drive(t), goldens[len(goldens)-1]
+	newest.script(d)
 	var log bytes.Buffer
 	for _, e := range d.log {
 		fmt.Fprintf(&log, "%d %s", e[0], e[1:])
 	}
 	for name, b := range map[string][]byte{".log": log.Bytes(), ".snapshot": snapshotOf(t, d.View())} {
-		if err := os.WriteFile("testdata/"+goldenName+name, b, 0o600); err != nil {
+		if err := os.WriteFile("testdata/"+newest.name+name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

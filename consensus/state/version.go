@@ -90,8 +90,8 @@ func (v *View) Allows(c *Command) error {
 	for n := range v.Nodes() {
 		// A node that is about to say how new it is counts as what it says: else an old
 		// cluster of one could never become a new one.
-		if d := c.DescribeNode; d != nil && d.Node.ID == n.ID {
-			n = &d.Node
+		if d := c.describes(); d != nil && d.ID == n.ID {
+			n = d
 		}
 		if have := versionOf(n); have < needs {
 			return api.Errorf(api.CodeConflict,
@@ -100,4 +100,16 @@ func (v *View) Allows(c *Command) error {
 		}
 	}
 	return nil
+}
+
+// describes returns the node that the command describes, nil if it is about something else.
+func (c *Command) describes() *api.Node {
+	switch {
+	case c.DescribeNode != nil:
+		return &c.DescribeNode.Node
+	case c.PutNode != nil:
+		return &c.PutNode.Node
+	default:
+		return nil
+	}
 }
