@@ -96,10 +96,10 @@ type JoinToken struct {
 // Validate checks a join token; see [Service.Validate].
 func (t *JoinToken) Validate() error {
 	var c fieldChecks
-	c.add(validHex(t.ID, 12), "id", t.ID, "12 hex digits")
-	c.add(len(t.Description) <= 200, "description", t.Description, "at most 200 bytes")
-	c.add(len(t.SHA256) == 32, "sha256", len(t.SHA256), "32 bytes")
-	c.add(t.MaxUses >= 0, "max_uses", t.MaxUses, "0 (any number) or more")
+	check(&c, validHex(t.ID, 12), "id", t.ID, "12 hex digits")
+	check(&c, len(t.Description) <= 200, "description", t.Description, "at most 200 bytes")
+	check(&c, len(t.SHA256) == 32, "sha256", len(t.SHA256), "32 bytes")
+	check(&c, t.MaxUses >= 0, "max_uses", t.MaxUses, "0 (any number) or more")
 	return c.err()
 }
 

@@ -147,9 +147,10 @@ func (e FieldErrors) Unwrap() []error {
 // fieldChecks collects the errors of one Validate.
 type fieldChecks struct{ errs FieldErrors }
 
-// add notes an error unless ok. Got and want are turned into text only then: every write
-// is validated, and nearly all are in order.
-func (c *fieldChecks) add(ok bool, field string, got, want any) {
+// check notes an error unless ok. Got and want are turned into text, and into the
+// interfaces that fmt takes, only then: every write is validated, and nearly all are in
+// order.
+func check[Got, Want any](c *fieldChecks, ok bool, field string, got Got, want Want) {
 	if !ok {
 		c.errs = append(c.errs, FieldError{Field: field, Got: fmt.Sprint(got), Want: fmt.Sprint(want)})
 	}

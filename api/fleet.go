@@ -51,11 +51,11 @@ func (f *Fleet) Validate() error {
 	var c fieldChecks
 	c.name("service", f.Service)
 	c.name("name", f.Name)
-	c.add(len(f.Name) <= MaxFleetName, "name", f.Name, "at most "+strconv.Itoa(MaxFleetName)+" characters, so that its members' names fit")
-	c.add(f.Replicas >= 0 && f.Replicas <= MaxReplicas, "replicas", f.Replicas, "0 to "+strconv.Itoa(MaxReplicas))
+	check(&c, len(f.Name) <= MaxFleetName, "name", f.Name, "at most "+strconv.Itoa(MaxFleetName)+" characters, so that its members' names fit")
+	check(&c, f.Replicas >= 0 && f.Replicas <= MaxReplicas, "replicas", f.Replicas, "0 to "+strconv.Itoa(MaxReplicas))
 	w := f.EffectiveWeight()
-	c.add(0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
-	c.add(slices.Contains(Sources(), f.Source), "source", f.Source, oneOf[Source](Sources()))
+	check(&c, 0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
+	check(&c, slices.Contains(Sources(), f.Source), "source", f.Source, oneOf[Source](Sources()))
 	f.Placement.check(&c)
 	return c.err()
 }

@@ -153,11 +153,11 @@ func (i *Instance) Validate() error {
 	var c fieldChecks
 	c.name("service", i.Service)
 	c.name("id", i.ID)
-	c.add(slices.Contains(DesiredStates(), i.Desired), "desired", i.Desired, oneOf[Desired](DesiredStates()))
+	check(&c, slices.Contains(DesiredStates(), i.Desired), "desired", i.Desired, oneOf[Desired](DesiredStates()))
 	w := i.EffectiveWeight()
-	c.add(0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
-	c.add(slices.Contains(Sources(), i.Source), "source", i.Source, oneOf[Source](Sources()))
-	c.add(len(i.Pin) <= 64, "pin", i.Pin, "the id of a node")
+	check(&c, 0 <= w && w <= MaxWeight, "weight", w, "0 to 100")
+	check(&c, slices.Contains(Sources(), i.Source), "source", i.Source, oneOf[Source](Sources()))
+	check(&c, len(i.Pin) <= 64, "pin", i.Pin, "the id of a node")
 	if i.Fleet != "" {
 		c.name("fleet", i.Fleet)
 	}

@@ -84,12 +84,12 @@ func (n *Node) SetDefaults() { setDefault(&n.Eligibility, EligibilityEligible) }
 // Validate checks a node after SetDefaults; see [Service.Validate].
 func (n *Node) Validate() error {
 	var c fieldChecks
-	c.add(n.ID != "" && len(n.ID) <= 64, "id", n.ID, "1 to 64 characters")
+	check(&c, n.ID != "" && len(n.ID) <= 64, "id", n.ID, "1 to 64 characters")
 	c.name("name", n.Name)
-	c.add(slices.Contains(Eligibilities(), n.Eligibility), "eligibility", n.Eligibility, oneOf[Eligibility](Eligibilities()))
-	c.add(n.Capacity.CPUs >= 0, "capacity.cpus", n.Capacity.CPUs, "0 or more")
-	c.add(n.Capacity.Memory >= 0, "capacity.memory", n.Capacity.Memory, "0 or more")
-	c.add(n.Capacity.Storage >= 0, "capacity.storage", n.Capacity.Storage, "0 or more")
+	check(&c, slices.Contains(Eligibilities(), n.Eligibility), "eligibility", n.Eligibility, oneOf[Eligibility](Eligibilities()))
+	check(&c, n.Capacity.CPUs >= 0, "capacity.cpus", n.Capacity.CPUs, "0 or more")
+	check(&c, n.Capacity.Memory >= 0, "capacity.memory", n.Capacity.Memory, "0 or more")
+	check(&c, n.Capacity.Storage >= 0, "capacity.storage", n.Capacity.Storage, "0 or more")
 	return c.err()
 }
 

@@ -123,19 +123,19 @@ func (p *PlacementRules) check(c *fieldChecks) {
 		return
 	}
 	strategies := []Strategy{StrategySpread, StrategyBinpack}
-	c.add(slices.Contains(strategies, p.strategy()), "placement.strategy", p.Strategy, oneOf[Strategy](strategies))
+	check(c, slices.Contains(strategies, p.strategy()), "placement.strategy", p.Strategy, oneOf[Strategy](strategies))
 	over := []SpreadBy{SpreadByNode, SpreadByZone, SpreadByRegion}
-	c.add(slices.Contains(over, p.spreadBy()), "placement.spread_by", p.SpreadBy, oneOf[SpreadBy](over))
-	c.add(len(p.Constraints) <= maxRules, "placement.constraints", len(p.Constraints), "at most 32")
+	check(c, slices.Contains(over, p.spreadBy()), "placement.spread_by", p.SpreadBy, oneOf[SpreadBy](over))
+	check(c, len(p.Constraints) <= maxRules, "placement.constraints", len(p.Constraints), "at most 32")
 	for _, k := range p.Constraints {
-		c.add(k.valid(), "placement.constraints", k, constraintSyntax)
+		check(c, k.valid(), "placement.constraints", k, constraintSyntax)
 	}
-	c.add(len(p.Affinities) <= maxRules, "placement.affinities", len(p.Affinities), "at most 32")
+	check(c, len(p.Affinities) <= maxRules, "placement.affinities", len(p.Affinities), "at most 32")
 	for _, a := range p.Affinities {
-		c.add(a.Match.valid(), "placement.affinities.match", a.Match, constraintSyntax)
-		c.add(-100 <= a.Weight && a.Weight <= 100 && a.Weight != 0, "placement.affinities.weight", a.Weight, "-100 to 100, but not 0")
+		check(c, a.Match.valid(), "placement.affinities.match", a.Match, constraintSyntax)
+		check(c, -100 <= a.Weight && a.Weight <= 100 && a.Weight != 0, "placement.affinities.weight", a.Weight, "-100 to 100, but not 0")
 	}
-	c.add(len(p.AntiAffinity) <= maxRules, "placement.anti_affinity", len(p.AntiAffinity), "at most 32")
+	check(c, len(p.AntiAffinity) <= maxRules, "placement.anti_affinity", len(p.AntiAffinity), "at most 32")
 	for _, s := range p.AntiAffinity {
 		c.name("placement.anti_affinity", s)
 	}

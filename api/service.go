@@ -189,21 +189,21 @@ func setDefault[T comparable](p *T, v T) {
 func (s *Service) Validate() error {
 	var c fieldChecks
 	c.name("name", s.Name)
-	c.add(!ReservedName(s.Name), "name", s.Name, "a name that ten does not use itself in its data directory")
-	c.add(s.Command != "" && s.Args != nil, "command", s.Command, "a program and its arguments, quotes balanced")
-	c.add(!hasNUL(s.Command), "command", s.Command, "text without NUL bytes")
-	c.add(!slices.ContainsFunc(s.Args, hasNUL), "args", s.Args, "text without NUL bytes")
+	check(&c, !ReservedName(s.Name), "name", s.Name, "a name that ten does not use itself in its data directory")
+	check(&c, s.Command != "" && s.Args != nil, "command", s.Command, "a program and its arguments, quotes balanced")
+	check(&c, !hasNUL(s.Command), "command", s.Command, "text without NUL bytes")
+	check(&c, !slices.ContainsFunc(s.Args, hasNUL), "args", s.Args, "text without NUL bytes")
 	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
-		c.add(k != "" && !strings.ContainsAny(k, "=\x00"), "env", k, "names without = or NUL")
-		c.add(!hasNUL(s.Env[k]), "env."+k, "(hidden)", "text without NUL bytes")
+		check(&c, k != "" && !strings.ContainsAny(k, "=\x00"), "env", k, "names without = or NUL")
+		check(&c, !hasNUL(s.Env[k]), "env."+k, "(hidden)", "text without NUL bytes")
 	}
-	c.add(!hasNUL(s.Workdir), "workdir", s.Workdir, "a path without NUL bytes")
-	c.add(!hasNUL(s.Socket), "socket", s.Socket, "a path without NUL bytes")
-	c.add(validHealth(s.Health), "health", s.Health, "an HTTP path that starts with /")
-	c.add(slices.Contains(Isolations(), s.Isolation), "isolation", s.Isolation, oneOf[Isolation](Isolations()))
-	c.add(slices.Contains(RestartPolicies(), s.Restart), "restart", s.Restart, oneOf[RestartPolicy](RestartPolicies()))
-	c.add(slices.Contains(Sources(), s.Source), "source", s.Source, oneOf[Source](Sources()))
-	c.add(slices.Contains(OnDisconnects(), s.Disconnect()), "on_disconnect", s.OnDisconnect, oneOf[OnDisconnect](OnDisconnects()))
+	check(&c, !hasNUL(s.Workdir), "workdir", s.Workdir, "a path without NUL bytes")
+	check(&c, !hasNUL(s.Socket), "socket", s.Socket, "a path without NUL bytes")
+	check(&c, validHealth(s.Health), "health", s.Health, "an HTTP path that starts with /")
+	check(&c, slices.Contains(Isolations(), s.Isolation), "isolation", s.Isolation, oneOf[Isolation](Isolations()))
+	check(&c, slices.Contains(RestartPolicies(), s.Restart), "restart", s.Restart, oneOf[RestartPolicy](RestartPolicies()))
+	check(&c, slices.Contains(Sources(), s.Source), "source", s.Source, oneOf[Source](Sources()))
+	check(&c, slices.Contains(OnDisconnects(), s.Disconnect()), "on_disconnect", s.OnDisconnect, oneOf[OnDisconnect](OnDisconnects()))
 	s.Placement.check(&c)
 	s.validateTimes(&c)
 	s.validateAmounts(&c)
@@ -226,34 +226,35 @@ func (s *Service) validateTimes(c *fieldChecks) {
 		{"backoff_base", s.BackoffBase, Duration(time.Millisecond)},
 		{"backoff_max", s.BackoffMax, s.BackoffBase},
 	} {
-		c.add(f.min <= f.got && f.got <= year, f.name, f.got, durationRange{f.min, year})
+		check(c, f.min <= f.got && f.got <= year, f.name, f.got, durationRange{f.min, year})
 	}
 }
 
 func (s *Service) validateAmounts(c *fieldChecks) {
-	c.add(s.MaxRestarts >= -1 && s.MaxRestarts <= 1000, "max_restarts", s.MaxRestarts, "-1 (none) to 1000")
-	c.add(s.MemoryLimit >= 0, "memory_limit", s.MemoryLimit, "0 (unlimited) or more")
-	c.add(s.CPUShares >= 0 && s.CPUShares <= 10000, "cpu_shares", s.CPUShares, "1 to 10000, or 0 for unset")
-	c.add(s.StorageQuota >= 0, "storage_quota", s.StorageQuota, "0 (unlimited) or more")
-	c.add(s.Memory >= 0, "memory", s.Memory, "0 or more")
-	c.add(s.VCPUs >= 0 && s.VCPUs <= 256, "vcpus", s.VCPUs, "0 to 256")
-	c.add(s.VsockPort >= 0 && s.VsockPort <= 65535, "vsock_port", s.VsockPort, "0 to 65535")
-	c.add(s.MaxInstances >= 1 && s.MaxInstances <= 1_000_000, "max_instances", s.MaxInstances, "1 to 1000000")
+	check(c, s.MaxRestarts >= -1 && s.MaxRestarts <= 1000, "max_restarts", s.MaxRestarts, "-1 (none) to 1000")
+	check(c, s.MemoryLimit >= 0, "memory_limit", s.MemoryLimit, "0 (unlimited) or more")
+	check(c, s.CPUShares >= 0 && s.CPUShares <= 10000, "cpu_shares", s.CPUShares, "1 to 10000, or 0 for unset")
+	check(c, s.StorageQuota >= 0, "storage_quota", s.StorageQuota, "0 (unlimited) or more")
+	check(c, s.Memory >= 0, "memory", s.Memory, "0 or more")
+	check(c, s.VCPUs >= 0 && s.VCPUs <= 256, "vcpus", s.VCPUs, "0 to 256")
+	check(c, s.VsockPort >= 0 && s.VsockPort <= 65535, "vsock_port", s.VsockPort, "0 to 65535")
+	check(c, s.MaxInstances >= 1 && s.MaxInstances <= 1_000_000, "max_instances", s.MaxInstances, "1 to 1000000")
 }
 
 // Equal reports whether two services are the same specification: every field that a
 // user may write, whatever their Revision and times.
 func (s *Service) Equal(o *Service) bool {
+	// What has to be compared by meaning first: the rest needs copies.
+	if !maps.Equal(s.Env, o.Env) || !slices.Equal(s.Args, o.Args) || s.Persist() != o.Persist() {
+		return false
+	}
+	if !s.Placement.Equal(o.Placement) || s.Disconnect() != o.Disconnect() {
+		return false
+	}
 	a, b := *s, *o
 	a.Revision, b.Revision = 0, 0
 	a.CreatedAt, b.CreatedAt = time.Time{}, time.Time{}
 	a.UpdatedAt, b.UpdatedAt = time.Time{}, time.Time{}
-	if !maps.Equal(a.Env, b.Env) || !slices.Equal(a.Args, b.Args) || a.Persist() != b.Persist() {
-		return false
-	}
-	if !a.Placement.Equal(b.Placement) || a.Disconnect() != b.Disconnect() {
-		return false
-	}
 	a.Env, b.Env, a.Args, b.Args, a.StoragePersist, b.StoragePersist = nil, nil, nil, nil, nil, nil
 	a.Placement, b.Placement, a.OnDisconnect, b.OnDisconnect = nil, nil, "", ""
 	return reflect.DeepEqual(a, b)

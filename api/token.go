@@ -44,16 +44,16 @@ func (t *Token) SetDefaults() {
 // Validate checks a token after SetDefaults; see [Service.Validate].
 func (t *Token) Validate() error {
 	var c fieldChecks
-	c.add(validHex(t.ID, 12), "id", t.ID, "12 hex digits")
+	check(&c, validHex(t.ID, 12), "id", t.ID, "12 hex digits")
 	all := []Role{RoleAdmin, RoleTenant}
-	c.add(slices.Contains(all, t.Role), "role", t.Role, oneOf[Role](all))
+	check(&c, slices.Contains(all, t.Role), "role", t.Role, oneOf[Role](all))
 	if t.Role == RoleTenant {
 		c.name("tenant", t.Tenant)
 	} else {
-		c.add(t.Tenant == "", "tenant", t.Tenant, "nothing, for an admin token")
+		check(&c, t.Tenant == "", "tenant", t.Tenant, "nothing, for an admin token")
 	}
-	c.add(len(t.Description) <= 200, "description", t.Description, "at most 200 bytes")
-	c.add(len(t.SHA256) == 32, "sha256", len(t.SHA256), "32 bytes")
+	check(&c, len(t.Description) <= 200, "description", t.Description, "at most 200 bytes")
+	check(&c, len(t.SHA256) == 32, "sha256", len(t.SHA256), "32 bytes")
 	return c.err()
 }
 
