@@ -60,7 +60,9 @@ type Output interface {
 
 // Readiness waits until a program accepts connections on the port or the socket.
 type Readiness interface {
-	Wait(ctx context.Context, port int, socket string) (api.Endpoint, error)
+	// Wait takes a listener on the port for the program's when owns, which may be nil,
+	// says so of its inode.
+	Wait(ctx context.Context, port int, socket string, owns func(inode uint64) bool) (api.Endpoint, error)
 }
 
 // Checker checks an instance's health once; nil means healthy. An empty path only connects.

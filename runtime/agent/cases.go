@@ -175,6 +175,7 @@ func abortGone(s *step) {
 
 func await(s *step) {
 	s.enter(starting)
+	s.Obstacle = ""
 	s.Deadline = s.now.Add(s.Service.StartupTimeout.Std())
 	s.emit(action{do: doAwait})
 }
@@ -190,6 +191,13 @@ func refuseStart(s *step) {
 	s.Reason = s.detail
 	s.answer(api.CodeFailed)
 	s.end(toFailed)
+}
+
+func withObstacle(reason, obstacle string) string {
+	if obstacle == "" {
+		return reason
+	}
+	return reason + ": " + obstacle
 }
 
 // endStarted: the start that was given up has come through all the same.
@@ -235,7 +243,7 @@ func endGone(s *step) {
 func openUp(s *step) { s.up(s.Deadline.Sub(s.now)) }
 
 func startupTimeout(s *step) {
-	s.Reason = fmt.Sprintf("accepted no connections within %s", s.Service.StartupTimeout)
+	s.Reason = withObstacle(fmt.Sprintf("accepted no connections within %s", s.Service.StartupTimeout), s.Obstacle)
 	s.answer(api.CodeTimeout)
 	s.terminate(s.crash(false))
 }
@@ -310,6 +318,9 @@ func exitedBadly(s *step) { exited(s, false) }
 
 func exited(s *step, success bool) {
 	s.Reason = s.detail
+	if s.Phase == starting {
+		s.Reason = withObstacle(s.detail, s.Obstacle)
+	}
 	next := s.crash(success)
 	if next != toRetry {
 		s.answer(api.CodeFailed)

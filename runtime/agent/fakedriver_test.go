@@ -139,7 +139,7 @@ func (n *node) started(ref api.Ref) int {
 
 // Readiness and Checker.
 
-func (n *node) Wait(ctx context.Context, port int, _ string) (api.Endpoint, error) {
+func (n *node) Wait(ctx context.Context, port int, _ string, _ func(uint64) bool) (api.Endpoint, error) {
 	ep := api.Endpoint{Network: "tcp", Address: fmt.Sprintf("127.0.0.1:%d", port)}
 	defer func() {
 		n.mu.Lock()

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/runtime/driver"
@@ -17,12 +21,37 @@ import (
 	"github.com/tenement-fleet/tenement/runtime/process"
 )
 
+func reusePort(fd uintptr) error {
+	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+}
+
 // realNode is a node with real processes, and real time.
 type realNode struct {
 	*node
 	readiness *health.Readiness
 	driver    driver.Driver
 	opened    chan api.Endpoint
+	lines     lines
+}
+
+// lines takes a log and hands it out by line.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default: // nobody cares
+	}
+	return len(b), nil
+}
+
+// awaitLog returns when a line of the log has the text.
+func (n *realNode) awaitLog(text string) {
+	for line := range n.lines {
+		if strings.Contains(line, text) {
+			return
+		}
+	}
 }
 
 func newRealNode(t *testing.T) *realNode {
@@ -36,7 +65,7 @@ func newRealNode(t *testing.T) *realNode {
 	}
 	n := &realNode{
 		node: newNode(t), driver: drv, readiness: health.NewReadiness(health.Config{}),
-		opened: make(chan api.Endpoint, 1000),
+		opened: make(chan api.Endpoint, 1000), lines: make(lines, 1000),
 	}
 	n.boot = ""
 	t.Cleanup(func() {
@@ -52,13 +81,24 @@ func (n *realNode) Open(ref api.Ref, ep api.Endpoint) {
 	n.opened <- ep
 }
 
-func (n *realNode) serve(network string) {
-	n.put(func(s *api.Service) {
+// runs has the service run a program of the test binary.
+func runs(kind string) func(*api.Service) {
+	return func(s *api.Service) {
 		s.Command = os.Args[0]
-		s.Env = map[string]string{envProgram: network}
+		s.Env = map[string]string{envProgram: kind}
 		s.Health = "/"
-	})
+	}
+}
+
+func (n *realNode) serve(kind string) {
+	n.put(runs(kind))
+	n.reopen()
+}
+
+// reopen starts an agent, after the former one, if any, was stopped.
+func (n *realNode) reopen() {
 	n.open(func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(n.lines, nil))
 		c.Drivers = map[api.Isolation]driver.Driver{api.IsolationProcess: n.driver}
 		c.Gate, c.Readiness, c.Checker = n, n.readiness, health.NewChecker(health.CheckerConfig{})
 	})

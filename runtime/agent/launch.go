@@ -174,9 +174,9 @@ func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 // await waits until the program accepts connections.
 func (s *supervisor) await() {
 	rec := &s.run.rec
-	port, socket := rec.Port, rec.Socket
+	port, socket, owns := rec.Port, rec.Socket, s.owns()
 	s.during(func(ctx context.Context) func() {
-		ep, err := s.agent.cfg.Readiness.Wait(ctx, port, socket)
+		ep, err := s.agent.cfg.Readiness.Wait(ctx, port, socket, owns)
 		return func() {
 			if err != nil { // startup_timeout does the rest
 				s.agent.cfg.Logger.Error("readiness unknown", "instance", s.ref, "error", err)
@@ -185,6 +185,57 @@ func (s *supervisor) await() {
 			s.run.rec.Endpoint = &ep
 			s.handle(onReady, "")
 			s.saveRecord()
+		}
+	})
+}
+
+// owns tells the program's own listeners from those of a stranger, who may be there first
+// on its port; nil when its process can't tell.
+func (s *supervisor) owns() func(inode uint64) bool {
+	owner, ok := s.run.proc.(driver.SocketOwner)
+	if !ok {
+		return nil
+	}
+	port, start := s.run.rec.Port, s.run.rec.Start
+	return func(inode uint64) bool {
+		owned, holder := owner.OwnsSocket(inode)
+		if !owned {
+			s.post(func() {
+				if s.run != nil && s.run.rec.Start == start {
+					s.meetStranger(port, holder)
+				}
+			})
+		}
+		return owned
+	}
+}
+
+// meetStranger hears that another process listens on the instance's port.
+func (s *supervisor) meetStranger(port, pid int) {
+	s.m.Obstacle = fmt.Sprintf("another process listens on port %d, which is this instance's", port)
+	if pid != 0 {
+		s.m.Obstacle = fmt.Sprintf("another process (pid %d) listens on port %d, which is this instance's", pid, port)
+	}
+	s.agent.cfg.Logger.Warn("stranger on port", "instance", s.ref, "port", port, "pid", pid)
+}
+
+// verifyIn is how long the listener of an adopted instance may stay out of sight.
+const verifyIn = 500 * time.Millisecond
+
+// verify makes sure that the port of an adopted instance has not become a stranger's.
+func (s *supervisor) verify() {
+	ep, port, owns := s.run.rec.Endpoint, s.run.rec.Port, s.owns()
+	if owns == nil || ep.Network != "tcp" {
+		return
+	}
+	s.during(func(ctx context.Context) func() {
+		ctx, cancel := context.WithTimeout(ctx, verifyIn)
+		defer cancel()
+		_, err := s.agent.cfg.Readiness.Wait(ctx, port, "", owns)
+		return func() {
+			if err != nil && s.m.Obstacle != "" { // else whether it is well is for the checks to say
+				s.handle(onRestart, "")
+			}
 		}
 	})
 }

@@ -114,6 +114,7 @@ type machine struct {
 	Next     target      // while a stop is under way
 	Want     api.Desired // as last heard; empty before
 	Reason   string      // why, for failures
+	Obstacle string      // what else is in the way of the program that starts
 	Since    time.Time   // when the visible state was entered
 	Deadline time.Time   // when onDeadline is due; zero never
 

@@ -186,6 +186,7 @@ func (s *supervisor) adoptLive(r *record, o *api.Observed) {
 		s.handle(onAdoptedStarting, "")
 	} else {
 		s.handle(onAdopted, "")
+		s.verify()
 	}
 	if o.State == s.m.state() { // nothing has changed for those who look on
 		s.m.Since = o.Since

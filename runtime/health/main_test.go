@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -24,14 +25,16 @@ func TestMain(m *testing.M) {
 // helper reads lines "tcp - MICROSECONDS" or "unix PATH MICROSECONDS". For each it binds,
 // prints the port, rests for that time, listens, and prints the monotonic clock of just before.
 func helper() {
-	lines := bufio.NewScanner(os.Stdin)
+	lines, former := bufio.NewScanner(os.Stdin), -1
 	for lines.Scan() {
 		f := strings.Fields(lines.Text())
 		micros, err := strconv.Atoi(f[2])
 		if err != nil {
 			panic(err)
 		}
-		helperListen(f[0], f[1], micros)
+		fd := helperListen(f[0], f[1], micros)
+		_ = syscall.Close(former) // a program has few descriptors
+		former = fd
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"runtime"
 	"time"
 
@@ -15,6 +14,10 @@ import (
 // looking up the waiters' ports one by one is cheaper: only the table shows a listener
 // that is bound to an address other than a wildcard or loopback.
 const dumpEvery = 64
+
+// claimEvery is how often, in looks, a port on which somebody listens who may not is
+// looked at for others: who shares a port is not seen by a lookup of it.
+const claimEvery = 16
 
 // yieldEvery is below the 10 ms after which Go's scheduler preempts.
 const yieldEvery = 5 * time.Millisecond
@@ -34,7 +37,7 @@ type prober struct {
 	portCost estimate // of looking up one port
 
 	ports []int
-	hits  map[int]netip.Addr // port → address to dial, of this look
+	hits  map[int]listener // by port, of this look
 }
 
 // openProber opens the first method from how on that works here.
@@ -43,14 +46,14 @@ func openProber(how method, log *slog.Logger) (*prober, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open eventfd: %w", err)
 	}
-	p := &prober{log: log, how: how, event: event, hits: make(map[int]netip.Addr)}
+	p := &prober{log: log, how: how, event: event, hits: make(map[int]listener)}
 	if p.how == methodDiag {
 		if p.diag, err = openDiag(); err != nil {
 			p.fallBack(err)
 		}
 	}
 	if p.how == methodProc {
-		if err := readProcNet(func(int, netip.Addr) {}); err != nil {
+		if err := readProcNet(func(int, listener) {}); err != nil {
 			p.fallBack(err)
 		}
 	}
@@ -130,8 +133,15 @@ func (p *prober) probe(waiters []*waiter) {
 	}
 	p.looks++
 	for _, w := range waiters {
-		if addr, ok := p.hits[w.port]; ok && w.port != 0 {
-			w.ready <- tcpEndpoint(addr, w.port)
+		l, ok := p.hits[w.port]
+		switch {
+		case w.port == 0:
+		case !ok:
+			w.claim.forget()
+		case w.owns == nil || l.inode == 0:
+			w.ready <- tcpEndpoint(l.addr, w.port)
+		case w.claim.undecided(l.inode) || w.claim.idle() && p.looks%claimEvery == 0:
+			p.find(w)
 		}
 	}
 	for _, w := range p.socks.listening(waiters) {
@@ -141,11 +151,36 @@ func (p *prober) probe(waiters []*waiter) {
 	}
 }
 
+// find tells a waiter of all who listen on its port.
+func (p *prober) find(w *waiter) {
+	var (
+		all  []listener
+		err  error
+		each = func(l listener) { all = append(all, l) }
+	)
+	if p.how == methodDiag {
+		err = p.diag.listeners(w.port, each)
+	} else {
+		err = readProcNet(func(port int, l listener) {
+			if port == w.port {
+				each(l)
+			}
+		})
+	}
+	if err != nil {
+		p.fallBack(err)
+		return
+	}
+	if w.claim.put(all) {
+		runtime.Gosched() // the waiter goes first; in the pause nobody might notice that it can
+	}
+}
+
 // findPorts fills hits with those of p.ports that somebody listens on.
 func (p *prober) findPorts() {
-	hit := func(port int, addr netip.Addr) {
-		if preferred(addr, p.hits[port]) {
-			p.hits[port] = addr
+	hit := func(port int, l listener) {
+		if preferred(l.addr, p.hits[port].addr) {
+			p.hits[port] = l
 		}
 	}
 	var err error
@@ -157,7 +192,7 @@ func (p *prober) findPorts() {
 	case methodConnect:
 		for _, port := range p.ports {
 			if addr, ok := connectTCP(port); ok {
-				hit(port, addr)
+				hit(port, listener{addr: addr})
 			}
 		}
 	}
@@ -167,7 +202,7 @@ func (p *prober) findPorts() {
 }
 
 // findByDiag reads the table of listeners or looks up single ports, whichever is cheaper.
-func (p *prober) findByDiag(hit func(int, netip.Addr)) error {
+func (p *prober) findByDiag(hit func(int, listener)) error {
 	start := time.Now()
 	if n := estimate(len(p.ports)); p.looks%dumpEvery != 0 && n*p.portCost <= p.dumpCost {
 		err := p.diag.lookup(p.ports, hit)

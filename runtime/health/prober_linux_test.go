@@ -50,7 +50,7 @@ func TestTCPAddresses(t *testing.T) {
 				}
 				defer func() { _ = l.Close() }()
 				port := l.Addr().(*net.TCPAddr).Port
-				ep, err := with(t, how).Wait(t.Context(), port, "")
+				ep, err := with(t, how).Wait(t.Context(), port, "", nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -97,7 +97,7 @@ func TestSocketLife(t *testing.T) {
 			path := filepath.Join(dir, "s")
 			got := make(chan api.Endpoint, 1)
 			go func() {
-				ep, err := r.Wait(t.Context(), 0, path)
+				ep, err := r.Wait(t.Context(), 0, path, nil)
 				if err != nil {
 					t.Error(err)
 				}
@@ -148,7 +148,7 @@ func looksPass(t *testing.T, r *Readiness) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Wait(ctx, l.Addr().(*net.TCPAddr).Port, ""); err != nil {
+		if _, err := r.Wait(ctx, l.Addr().(*net.TCPAddr).Port, "", nil); err != nil {
 			t.Fatal(err)
 		}
 		_ = l.Close()
@@ -206,7 +206,7 @@ func TestManyWaiters(t *testing.T) {
 					panic(err) // else the test would hang
 				}
 			})
-			if ep, err := r.Wait(t.Context(), port, path); err != nil || ep != want {
+			if ep, err := r.Wait(t.Context(), port, path, nil); err != nil || ep != want {
 				t.Errorf("waiter %d got %v, %v, want %v", i, ep, err, want)
 			}
 		})
@@ -228,7 +228,7 @@ func TestSocketDirectoryReplaced(t *testing.T) {
 	}
 	got := make(chan error, 1)
 	go func() {
-		_, err := r.Wait(t.Context(), 0, filepath.Join(dir, "s"))
+		_, err := r.Wait(t.Context(), 0, filepath.Join(dir, "s"), nil)
 		got <- err
 	}()
 	looksPass(t, r)
@@ -316,10 +316,10 @@ const procNet = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->w
 
 func TestParseProcNet(t *testing.T) {
 	var got []string
-	err := parseProcNet(strings.NewReader(procNet), func(port int, addr netip.Addr) {
-		got = append(got, netip.AddrPortFrom(addr, uint16(port)).String())
+	err := parseProcNet(strings.NewReader(procNet), func(port int, l listener) {
+		got = append(got, fmt.Sprint(netip.AddrPortFrom(l.addr, uint16(port)), "/", l.inode))
 	})
-	want := "127.0.0.1:2024 127.0.0.2:30002 [::1]:30003 [::1]:30004"
+	want := "127.0.0.1:2024/575 127.0.0.2:30002/0 [::1]:30003/0 [::1]:30004/0"
 	if err != nil || strings.Join(got, " ") != want {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
@@ -328,9 +328,9 @@ func TestParseProcNet(t *testing.T) {
 func FuzzParseProcNet(f *testing.F) {
 	f.Add([]byte(procNet))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_ = parseProcNet(strings.NewReader(string(b)), func(port int, addr netip.Addr) {
-			if port < 0 || port > 65535 || !addr.IsValid() || addr.IsUnspecified() {
-				t.Errorf("hit with %d, %v", port, addr)
+		_ = parseProcNet(strings.NewReader(string(b)), func(port int, l listener) {
+			if port < 0 || port > 65535 || !l.addr.IsValid() || l.addr.IsUnspecified() {
+				t.Errorf("hit with %d, %v", port, l)
 			}
 		})
 	})

@@ -16,7 +16,7 @@ import (
 
 // readProcNet calls hit for every TCP listener that /proc shows. It reads through every
 // connection of the machine, so it is only for where sock_diag does not work.
-func readProcNet(hit func(int, netip.Addr)) error {
+func readProcNet(hit func(int, listener)) error {
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		f, err := os.Open(name)
 		if errors.Is(err, fs.ErrNotExist) && name == "/proc/net/tcp6" {
@@ -36,8 +36,9 @@ func readProcNet(hit func(int, netip.Addr)) error {
 
 // parseProcNet reads the format of /proc/net/tcp: a header, then lines of
 // "sl local_address rem_address st …", the local address as hex in the machine's byte
-// order by 32-bit words, a colon, and the port in hex. Lines that differ are skipped.
-func parseProcNet(r io.Reader, hit func(int, netip.Addr)) error {
+// order by 32-bit words, a colon, and the port in hex; the tenth is the inode. Lines that
+// differ are skipped.
+func parseProcNet(r io.Reader, hit func(int, listener)) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		fields := bytes.Fields(lines.Bytes())
@@ -53,8 +54,12 @@ func parseProcNet(r io.Reader, hit func(int, netip.Addr)) error {
 		if err != nil || !ok {
 			continue
 		}
+		var inode uint64 // 0: unknown
+		if len(fields) > 9 {
+			inode, _ = strconv.ParseUint(string(fields[9]), 10, 64)
+		}
 		// It does not tell whether a [::] listener is IPv6 only: [::1] reaches both kinds.
-		hit(int(port), dialable(addr, true))
+		hit(int(port), listener{dialable(addr, true), inode})
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("parse listeners: %w", err)

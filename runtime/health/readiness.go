@@ -58,11 +58,13 @@ type Readiness struct {
 type waiter struct {
 	port   int
 	socket string
+	owns   func(inode uint64) bool
 	since  time.Time
 	ready  chan api.Endpoint // takes one
 	gone   atomic.Bool       // the caller no longer waits
 
-	sock sockWatch // the prober's
+	claim claim     // who listens on the port, and whether he may
+	sock  sockWatch // the prober's
 }
 
 // NewReadiness returns a Readiness. It holds no resources until the first Wait.
@@ -76,22 +78,35 @@ func NewReadiness(cfg Config) *Readiness {
 // Wait returns as soon as somebody listens on the TCP port or the unix socket, with the
 // address to dial. Either may be left out (0, ""). A port counts whatever local address
 // it is bound to; a socket counts once it is bound and listening.
-func (r *Readiness) Wait(ctx context.Context, port int, socket string) (api.Endpoint, error) {
+//
+// owns, which may be nil, reports whether the socket of an inode is the awaited program's.
+// Another's on the port does not count, and neither does the program's own while another
+// has a share of the same address. owns is asked once about each, and may take its time.
+func (r *Readiness) Wait(ctx context.Context, port int, socket string, owns func(inode uint64) bool) (api.Endpoint, error) {
 	if port < 0 || port > 65535 || port == 0 && socket == "" {
 		return api.Endpoint{}, fmt.Errorf("wait for listen: port %d, socket %q: want a port from 1 to 65535, a socket or both", port, socket)
 	}
-	w := &waiter{port: port, socket: socket, since: time.Now(), ready: make(chan api.Endpoint, 1)}
+	w := &waiter{
+		port: port, socket: socket, owns: owns, since: time.Now(),
+		ready: make(chan api.Endpoint, 1), claim: newClaim(),
+	}
 	if err := r.enter(w); err != nil {
 		return api.Endpoint{}, err
 	}
 	defer w.gone.Store(true)
-	select {
-	case ep := <-w.ready:
-		return ep, nil
-	case <-ctx.Done():
-		return api.Endpoint{}, fmt.Errorf("wait for listen: %w", context.Cause(ctx))
-	case <-r.closing:
-		return api.Endpoint{}, ErrClosed
+	for {
+		select {
+		case ep := <-w.ready:
+			return ep, nil
+		case all := <-w.claim.found:
+			if addr, ok := w.claim.judge(all, owns); ok {
+				return tcpEndpoint(addr, port), nil
+			}
+		case <-ctx.Done():
+			return api.Endpoint{}, fmt.Errorf("wait for listen%s: %w", w.claim.obstacle(port), context.Cause(ctx))
+		case <-r.closing:
+			return api.Endpoint{}, ErrClosed
+		}
 	}
 }
 

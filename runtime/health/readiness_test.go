@@ -51,7 +51,7 @@ func TestWaitRefuses(t *testing.T) {
 	r := NewReadiness(Config{})
 	defer closeReadiness(t, r)
 	for _, port := range []int{0, -1, 65536} {
-		if _, err := r.Wait(t.Context(), port, ""); err == nil {
+		if _, err := r.Wait(t.Context(), port, "", nil); err == nil {
 			t.Errorf("port %d without a socket was accepted", port)
 		}
 	}
@@ -63,7 +63,7 @@ func TestWaitEnds(t *testing.T) {
 	reason := errors.New("the program has ended")
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := r.Wait(ctx, 1, ""); !errors.Is(err, reason) {
+		if _, err := r.Wait(ctx, 1, "", nil); !errors.Is(err, reason) {
 			t.Errorf("got %v, want %v", err, reason)
 		}
 	})
@@ -74,7 +74,7 @@ func TestWaitEnds(t *testing.T) {
 	entered := make(chan struct{})
 	wg.Go(func() {
 		close(entered)
-		if _, err := r.Wait(t.Context(), 1, "/nowhere/s"); !errors.Is(err, ErrClosed) {
+		if _, err := r.Wait(t.Context(), 1, "/nowhere/s", nil); !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v, want %v", err, ErrClosed)
 		}
 	})
@@ -82,7 +82,7 @@ func TestWaitEnds(t *testing.T) {
 	closeReadiness(t, r)
 	wg.Wait()
 	closeReadiness(t, r) // twice is once
-	if _, err := r.Wait(t.Context(), 1, ""); !errors.Is(err, ErrClosed) {
+	if _, err := r.Wait(t.Context(), 1, "", nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: got %v, want %v", err, ErrClosed)
 	}
 }
@@ -98,7 +98,7 @@ func TestSeveralWaitForOnePort(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			ep, err := r.Wait(t.Context(), l.Addr().(*net.TCPAddr).Port, "")
+			ep, err := r.Wait(t.Context(), l.Addr().(*net.TCPAddr).Port, "", nil)
 			if want := (api.Endpoint{Network: "tcp", Address: l.Addr().String()}); err != nil || ep != want {
 				t.Errorf("got %v, %v, want %v", ep, err, want)
 			}

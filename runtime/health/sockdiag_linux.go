@@ -68,9 +68,9 @@ func (d *diag) init() error {
 	}
 	defer func() { _ = l.Close() }()
 	ports := []int{l.Addr().(*net.TCPAddr).Port}
-	for _, find := range []func([]int, func(int, netip.Addr)) error{d.lookup, d.dump} {
+	for _, find := range []func([]int, func(int, listener)) error{d.lookup, d.dump} {
 		seen := false
-		if err := find(ports, func(int, netip.Addr) { seen = true }); err != nil {
+		if err := find(ports, func(int, listener) { seen = true }); err != nil {
 			return fmt.Errorf("test sock_diag: %w", err)
 		}
 		if !seen {
@@ -84,7 +84,7 @@ func (d *diag) close() error { return unix.Close(d.fd) }
 
 // lookup calls hit for each of the ports that somebody listens on at a loopback or
 // wildcard address. It costs two hash lookups a port.
-func (d *diag) lookup(ports []int, hit func(int, netip.Addr)) error {
+func (d *diag) lookup(ports []int, hit func(int, listener)) error {
 	for batch := range slices.Chunk(ports, diagBatch) {
 		d.out = d.out[:0]
 		first := d.seq + 1
@@ -113,20 +113,20 @@ func (d *diag) lookup(ports []int, hit func(int, netip.Addr)) error {
 
 // lookedUp reports the answer to an exact lookup: a socket that takes connections to
 // the family's loopback address.
-func lookedUp(body []byte, hit func(int, netip.Addr)) {
+func lookedUp(body []byte, hit func(int, listener)) {
 	if len(body) < inetMsgLen || body[1] != stateListen {
 		return
 	}
 	port := int(binary.BigEndian.Uint16(body[4:]))
 	if body[0] == unix.AF_INET6 && inetAddr(body).Unmap().Is6() && v6only(body) {
-		hit(port, loopback6)
+		hit(port, listener{loopback6, inetInode(body)})
 		return
 	}
-	hit(port, dialable(inetAddr(body), false))
+	hit(port, listener{dialable(inetAddr(body), false), inetInode(body)})
 }
 
 // dump reads all listeners and calls hit for those on one of the ports.
-func (d *diag) dump(ports []int, hit func(int, netip.Addr)) error {
+func (d *diag) dump(ports []int, hit func(int, listener)) error {
 	for _, p := range ports {
 		d.want[p/64] |= 1 << (p % 64)
 	}
@@ -135,17 +135,34 @@ func (d *diag) dump(ports []int, hit func(int, netip.Addr)) error {
 			d.want[p/64] = 0
 		}
 	}()
+	return d.listInet(0, func(port int, l func() listener) {
+		if d.want[port/64]&(1<<(port%64)) != 0 {
+			hit(port, l())
+		}
+	})
+}
+
+// listeners calls each for every socket that listens on the port.
+func (d *diag) listeners(port int, each func(listener)) error {
+	return d.listInet(port, func(p int, l func() listener) {
+		if p == port { // kernels need not filter
+			each(l())
+		}
+	})
+}
+
+// listInet reads all listeners, or those on the port alone.
+func (d *diag) listInet(port int, each func(port int, l func() listener)) error {
 	// The older message shows both families in one pass over the kernel's table.
 	req := make([]byte, inetOldReqLen)
 	req[0] = unix.AF_INET
+	binary.BigEndian.PutUint16(req[4:], uint16(port)) //nolint:gosec // checked by Wait
 	binary.NativeEndian.PutUint32(req[52:], 1<<stateListen)
 	return d.list(tcpDiag, req, func(body []byte) {
-		if len(body) < inetMsgLen {
-			return
-		}
-		port := int(binary.BigEndian.Uint16(body[4:]))
-		if d.want[port/64]&(1<<(port%64)) != 0 {
-			hit(port, dialable(inetAddr(body), v6only(body)))
+		if len(body) >= inetMsgLen {
+			each(int(binary.BigEndian.Uint16(body[4:])), func() listener {
+				return listener{dialable(inetAddr(body), v6only(body)), inetInode(body)}
+			})
 		}
 	})
 }
@@ -275,6 +292,8 @@ func inetAddr(body []byte) netip.Addr {
 	}
 	return netip.AddrFrom16([16]byte(body[8:]))
 }
+
+func inetInode(body []byte) uint64 { return uint64(binary.NativeEndian.Uint32(body[68:])) }
 
 func v6only(body []byte) bool {
 	v := attribute(body[inetMsgLen:], attrV6Only)

@@ -36,6 +36,8 @@ import (
 //	            once they are, and ends with code N on SIGTERM
 //	orphans     makes an orphan, ends it, prints "ready" once nobody but processes 1 and
 //	            2 is left, and waits for ever
+//	listen WHO  itself, its child or an orphan listens; prints the socket's inode and
+//	            "ready", and waits for ever
 //	report      prints a Report to stdout and "done" to stderr
 //	ten PROGRAM starts PROGRAM with the driver, its output going to fd 3, prints its
 //	            handle as JSON, and waits for ever
@@ -95,6 +97,10 @@ func run(name, arg string, open func() (driver.Driver, error)) error {
 		}
 	case "orphans":
 		if err := orphans(); err != nil {
+			return err
+		}
+	case "listen":
+		if err := listen(arg); err != nil {
 			return err
 		}
 	case "report":

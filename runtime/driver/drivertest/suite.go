@@ -54,6 +54,7 @@ func Run(t *testing.T, cfg Config) {
 		{"cycles", s.cycles, false},
 		{"what a program sees", s.report, true},
 		{"streams default to null", s.nullStreams, true},
+		{"whose socket it is", s.sockets, true},
 		{"start errors", s.startErrors, true},
 		{"group ends with its leader", s.groupEnds, true},
 		{"kill takes the group", s.groupKilled, true},
