@@ -110,6 +110,7 @@ func (s *Store) index() {
 
 func (s *Store) retain(now time.Time) {
 	s.retained = now
+	s.endLate()
 	_, all := s.spoolOffsets()
 	if err := s.parts.retain(context.Background(), now, all); err != nil {
 		s.cfg.Logger.Error("old log lines can't be deleted", "error", err)

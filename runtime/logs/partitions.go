@@ -133,8 +133,15 @@ func (p *partitions) resume(ctx context.Context) (map[string]int64, error) {
 	return map[string]int64{}, partition.MoveAside(pt.path)
 }
 
+// reopen opens the newest partition. One that can't be appended to, for lack of room on
+// the disk, is only read; what comes then goes to a new one, as soon as there is room.
 func (p *partitions) reopen(ctx context.Context, pt *part) (offsets map[string]int64, err error) {
-	if pt.db, err = partition.Open(ctx, pt.path); err != nil {
+	pt.db, err = partition.Open(ctx, pt.path)
+	full := partition.IsFull(err)
+	if full {
+		pt.db, err = partition.OpenTight(pt.path), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	boot, err := pt.db.Boot(ctx)
@@ -149,11 +156,15 @@ func (p *partitions) reopen(ctx context.Context, pt *part) (offsets map[string]i
 		return nil, err
 	}
 	p.next = max(next, pt.first)
-	if boot != p.boot {
-		return offsets, pt.db.Seal(ctx)
+	switch {
+	case full:
+		err, pt.db = pt.db.Close(), nil
+	case boot != p.boot:
+		err = pt.db.Seal(ctx)
+	default:
+		p.live = pt
 	}
-	p.live = pt
-	return offsets, nil
+	return offsets, err
 }
 
 // append stores chunks that begin at p.next, and what the spool streams have been read

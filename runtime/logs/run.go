@@ -38,7 +38,8 @@ func (s *Store) pipePath(src source.Source) string { return filepath.Join(s.cfg.
 
 // Open makes the pipes of a new run of ref and returns their writing ends, which become
 // the program's stdout and stderr; the caller closes its copies. Whatever an earlier run
-// left in its pipes is captured first.
+// left in its pipes is captured first; if the disk has no room for it, the new run goes on
+// with the same pipes.
 func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
@@ -46,8 +47,9 @@ func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
 		return nil, nil, fmt.Errorf("open log output of %s: %w", ref, err)
 	}
 	if err := s.endRun(ref); err != nil {
-		s.cfg.Logger.Error("output of an earlier run is lost", "instance", ref.String(), "error", err)
+		s.cfg.Logger.Error("output of an earlier run waits in its pipe", "instance", ref.String(), "error", err)
 	}
+	delete(s.late, ref)
 	files, err := s.makePipes(ref)
 	if err == nil {
 		if err = s.begin(ref); err == nil {
@@ -60,7 +62,7 @@ func (s *Store) Open(ref api.Ref) (stdout, stderr *os.File, err error) {
 			_ = f.Close()
 		}
 	}
-	s.removePipes(ref)
+	err = errors.Join(err, s.endRun(ref))
 	return nil, nil, fmt.Errorf("open log output of %s: %w", ref, err)
 }
 
@@ -69,7 +71,7 @@ func (s *Store) makePipes(ref api.Ref) (files [2]*os.File, err error) {
 	for i, src := range sources(ref) {
 		path := s.pipePath(src)
 		if !s.pipes.Take(src.String()) {
-			if err := unix.Mkfifo(path, 0o600); err != nil {
+			if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 				return files, fmt.Errorf("make pipe %s: %w", path, err)
 			}
 		}
@@ -100,13 +102,17 @@ func (s *Store) Attach(ref api.Ref) error {
 }
 
 // Close ends the capture of a run that has ended: what its pipes hold is safely in the
-// spool, and soon in the store, when it returns. Closing what is not open is no error.
+// spool, and soon in the store, when it returns; on a full disk it stays in the pipes
+// until there is room. Closing what is not open is no error.
 func (s *Store) Close(ref api.Ref) error {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
 	err := s.check(ref)
 	if err == nil {
-		err = s.endRun(ref)
+		if err = s.endRun(ref); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			s.cfg.Logger.Warn("disk is full, what a program printed last waits in its pipe", "instance", ref.String())
+			err = nil
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("close log output of %s: %w", ref, err)
@@ -123,22 +129,29 @@ func (s *Store) check(ref api.Ref) error {
 	return ref.Validate()
 }
 
-// begin captures ref's pipes from now on. One that is missing is one that the program
-// had closed before the store was opened.
+// begin captures ref's pipes from now on, those that are not captured already. One that
+// is missing is one that the program had closed before the store was opened.
 func (s *Store) begin(ref api.Ref) error {
-	r := &run{}
+	r := s.runs[ref]
+	if r == nil {
+		r = &run{}
+		s.runs[ref] = r
+	}
 	budget := s.pump.NewBudget()
 	for i, src := range sources(ref) {
+		o := &r.outputs[i]
+		if o.input != nil {
+			continue
+		}
 		st, err := s.activate(src)
 		if err == nil {
-			r.outputs[i].stream = st
-			r.outputs[i].input, err = s.pump.Add(s.pipePath(src), st.Stream, budget)
+			o.stream = st
+			o.input, err = s.pump.Add(s.pipePath(src), st.Stream, budget)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return errors.Join(err, s.finish(r))
+			return err
 		}
 	}
-	s.runs[ref] = r
 	return nil
 }
 
@@ -156,20 +169,35 @@ func (s *Store) activate(src source.Source) (*stream, error) {
 	return s.openStream(src, nil, true)
 }
 
-// endRun drains and removes ref's pipes, also those of a run that is not attached.
+// endRun drains and removes ref's pipes, also those of a run that is not attached. What
+// can't be drained is tried again, by endLate.
 func (s *Store) endRun(ref api.Ref) error {
 	if s.runs[ref] == nil && s.hasPipe(ref) {
 		if err := s.begin(ref); err != nil {
-			return err
+			return errors.Join(err, s.finish(ref))
 		}
 	}
-	var errs []error
-	if r := s.runs[ref]; r != nil {
-		errs = append(errs, s.finish(r))
-		delete(s.runs, ref)
+	if err := s.finish(ref); err != nil {
+		s.late[ref] = struct{}{}
+		return err
 	}
+	delete(s.late, ref)
 	s.removePipes(ref)
-	return errors.Join(errs...)
+	return nil
+}
+
+// endLate ends the runs whose output found no room on the disk when they ended.
+func (s *Store) endLate() {
+	s.runMu.Lock()
+	defer s.runMu.Unlock()
+	if s.check(api.Ref{}) == ErrStopped { // the pump no longer has them
+		return
+	}
+	for ref := range s.late {
+		if err := s.endRun(ref); err == nil {
+			s.cfg.Logger.Info("what a program printed last is out of its pipe", "instance", ref.String())
+		}
+	}
 }
 
 func (s *Store) removePipes(ref api.Ref) {
@@ -227,11 +255,21 @@ func (s *Store) hasPipe(ref api.Ref) bool {
 	return false
 }
 
-func (s *Store) finish(r *run) error {
+// finish ends the capture of ref. After an error, what has not been drained is captured as
+// before.
+func (s *Store) finish(ref api.Ref) error {
+	r := s.runs[ref]
+	if r == nil {
+		return nil
+	}
 	var errs []error
-	for _, o := range r.outputs {
+	for i := range r.outputs {
+		o := &r.outputs[i]
 		if o.input != nil {
-			errs = append(errs, s.pump.Finish(o.input))
+			if err := s.pump.Finish(o.input); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
 		if o.stream != nil {
 			s.mu.Lock()
@@ -239,6 +277,10 @@ func (s *Store) finish(r *run) error {
 			s.retire(o.stream)
 			s.mu.Unlock()
 		}
+		*o = output{}
+	}
+	if len(errs) == 0 {
+		delete(s.runs, ref)
 	}
 	return errors.Join(errs...)
 }

@@ -40,6 +40,7 @@ type Store struct {
 
 	runMu sync.Mutex // serialises Open, Attach, Close
 	runs  map[api.Ref]*run
+	late  map[api.Ref]struct{} // those of runs that have ended and whose pipes could not be drained
 
 	backlog atomic.Int64 // bytes in all spools
 	full    atomic.Bool  // the spool found no room on the disk
@@ -80,7 +81,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open log store: %w", err)
 	}
 	s := &Store{
-		cfg: cfg, runs: map[api.Ref]*run{}, streams: map[source.Source]*stream{},
+		cfg: cfg, runs: map[api.Ref]*run{}, late: map[api.Ref]struct{}{}, streams: map[source.Source]*stream{},
 		idle: map[string]struct{}{}, wake: make(chan struct{}, 1), stop: make(chan struct{}), indexed: make(chan struct{}),
 	}
 	if err := s.open(); err != nil {

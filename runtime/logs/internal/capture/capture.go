@@ -155,14 +155,14 @@ func (p *Pump) forget(in *Input) {
 }
 
 // Finish captures what the pipe holds at this moment, limits or not, ends a line that
-// lacks its newline, and closes the pipe. More than once is harmless.
+// lacks its newline, and closes the pipe. More than once is harmless. After an error the
+// pipe is still captured, as before.
 func (p *Pump) Finish(in *Input) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.fd < 0 {
 		return nil
 	}
-	defer p.forget(in)
 	left, err := unix.IoctlGetInt(in.fd, unix.TIOCINQ)
 	if err != nil {
 		return fmt.Errorf("drain pipe: %w", err)
@@ -183,6 +183,7 @@ func (p *Pump) Finish(in *Input) error {
 		return fmt.Errorf("drain pipe: %w", err)
 	}
 	p.cfg.Moved(in.stream, n)
+	p.forget(in)
 	return nil
 }
 

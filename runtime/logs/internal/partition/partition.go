@@ -93,7 +93,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	}
 	d := &DB{path: path, write: connect(path, "rw", 1)}
 	if err := d.prepare(ctx); err != nil {
-		_ = d.Close()
+		_ = d.closeWriter()
 		if code(err) == sqlite3.SQLITE_ERROR { // no such table
 			err = fmt.Errorf("%w: %w", errSchema, err)
 		}
@@ -103,17 +103,29 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	return d, nil
 }
 
+// OpenTight opens an existing partition on a full disk, where Open finds no room for the
+// memory that SQLite's connections share, a file. Only its Boot, Offsets, Next and Close
+// may be used, and until it is closed nobody else can open the partition.
+func OpenTight(path string) *DB {
+	// Any other pragma that the driver executes before this one would undo it.
+	return &DB{path: path, write: connect(path, "rw", 1, "locking_mode(EXCLUSIVE)", "synchronous(OFF)")}
+}
+
 // OpenRead opens an existing partition for searching. It touches no file yet.
 func OpenRead(path string) *DB { return &DB{path: path, read: connect(path, "rw", readers)} }
 
 // readers bounds the concurrent searches of one partition and thereby their memory.
 const readers = 4
 
-// connect makes no file unless mode is "rwc".
-func connect(path, mode string, conns int) *sql.DB {
+// connect makes no file unless mode is "rwc". Pragmas replace the usual ones; the driver
+// executes them in alphabetical order.
+func connect(path, mode string, conns int, pragmas ...string) *sql.DB {
 	// Without fsync nothing that SQLite wrote is lost when the process is killed, only
 	// when the machine is; the store copes with that (see logs.Open).
-	q := url.Values{"mode": {mode}, "_pragma": {"synchronous(OFF)", "busy_timeout(10000)", "cache_size(-1024)", "journal_size_limit(8388608)"}}
+	if pragmas == nil {
+		pragmas = []string{"synchronous(OFF)", "busy_timeout(10000)", "cache_size(-1024)", "journal_size_limit(8388608)"}
+	}
+	q := url.Values{"mode": {mode}, "_pragma": pragmas}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
 	if err != nil { // only for an unknown driver name
 		panic(fmt.Sprintf("open log partition: %v", err))
@@ -364,7 +376,10 @@ func IsDamaged(err error) bool {
 var errSchema = errors.New("not a log partition")
 
 // IsFull reports whether err says that the disk is full.
-func IsFull(err error) bool { return code(err) == sqlite3.SQLITE_FULL }
+func IsFull(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
+}
 
 // code returns SQLite's primary result code; 0 when err is not SQLite's.
 func code(err error) int {
