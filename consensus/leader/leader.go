@@ -79,7 +79,7 @@ func lead(ctx context.Context, changed <-chan struct{}, c Cluster, log *slog.Log
 func reconcile(ctx context.Context, c Cluster) error {
 	for {
 		v := c.View()
-		for batch := range slices.Chunk(schedule.Plan(v), BatchSize) {
+		for batch := range slices.Chunk(schedule.Plan(v, time.Now(), nil), BatchSize) {
 			if err := c.Place(ctx, batch); err != nil {
 				return err
 			}
