@@ -2,14 +2,17 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,39 +63,57 @@ func benchWrites(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// putRate is writeRate for changes of a service for each client, over connections that
-// cost the client as little as can be: it shares the processors with the server.
+// putRate is writeRate for changes of a service for each client.
 func (n *node) putRate(ctx context.Context, span time.Duration, command string, serial *atomic.Int64) (float64, error) {
-	conns := make([]net.Conn, writeClients)
-	readers := make([]*bufio.Reader, writeClients)
-	for c := range conns {
+	clients := make([]*putter, writeClients)
+	for c := range clients {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", filepath.Join(n.dataDir, "ten.sock"))
 		if err != nil {
 			return 0, fmt.Errorf("connect client: %w", err)
 		}
 		defer conn.Close() //nolint:errcheck // done with it
-		conns[c], readers[c] = conn, bufio.NewReader(conn)
+		clients[c] = &putter{conn: conn, r: bufio.NewReader(conn), name: fmt.Sprintf("s%d", c), command: command}
 	}
-	return writeRate(span, func(c int) error {
-		body := fmt.Sprintf(`{"name":"s%d","command":%q,"args":[],"isolation":"process","env":{"N":"%d"}}`, c, command, serial.Add(1))
-		if _, err := fmt.Fprintf(conns[c], "PUT /api/services/s%d HTTP/1.1\r\nHost: ten\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-			c, len(body), body); err != nil {
-			return err
+	return writeRate(span, func(c int) error { return clients[c].put(serial.Add(1)) })
+}
+
+// putter changes one service over and over. It costs as little as a client can, for it
+// shares the processors with the server that is measured.
+type putter struct {
+	conn          net.Conn
+	r             *bufio.Reader
+	name, command string
+	request, body []byte
+}
+
+func (p *putter) put(serial int64) error {
+	p.body = fmt.Appendf(p.body[:0], `{"name":%q,"command":%q,"args":[],"isolation":"process","env":{"N":"%d"}}`, p.name, p.command, serial)
+	p.request = fmt.Appendf(p.request[:0], "PUT /api/services/%s HTTP/1.1\r\nHost: ten\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		p.name, len(p.body), p.body)
+	if _, err := p.conn.Write(p.request); err != nil {
+		return err
+	}
+	line, err := p.r.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	status, length := string(line), -1
+	for err == nil && len(line) > len("\r\n") {
+		if line, err = p.r.ReadSlice('\n'); err == nil {
+			if v, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+				length, err = strconv.Atoi(string(bytes.TrimSpace(v)))
+			}
 		}
-		resp, err := http.ReadResponse(readers[c], nil)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close() //nolint:errcheck // read to its end
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-			return err
-		}
-		if resp.StatusCode >= 300 {
-			return fmt.Errorf("put service: %s", resp.Status)
-		}
-		return nil
-	})
+	}
+	if err != nil || length < 0 {
+		return errors.Join(fmt.Errorf("put service: read answer: Content-Length is %d", length), err)
+	}
+	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
+		return fmt.Errorf("put service: %s", strings.TrimSpace(status))
+	}
+	_, err = p.r.Discard(length)
+	return err
 }
 
 // writeRate calls write from 64 goroutines for span and returns calls per second.
