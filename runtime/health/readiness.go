@@ -23,11 +23,11 @@ var ErrClosed = errors.New("wait for listen: readiness watcher closed")
 // The pauses between two looks at the kernel's tables.
 const (
 	minPause = 400 * time.Microsecond
-	midPause = 900 * time.Microsecond
+	midPause = 1500 * time.Microsecond // noticed within a millisecond, half of the time
 	maxPause = 5 * time.Millisecond
 
 	midShare = 250  // a young program is looked at after 1/250 of its age, up to midPause
-	maxShare = 2500 // an old one after 1/2500
+	maxShare = 1000 // an old one after 1/1000
 	// One look may cost at most 1/costShare of the pause after it.
 	costShare = 8
 )
