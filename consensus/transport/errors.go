@@ -26,13 +26,16 @@ var (
 	// ErrCertificate means that one side does not accept the other's certificate: another
 	// cluster's, or not valid by one side's clock.
 	ErrCertificate = errors.New("certificate not accepted")
+	// ErrNotAllowed means that the node does not take Raft's messages from this one: its
+	// Allow refuses it.
+	ErrNotAllowed = errors.New("refused as a member")
 	// ErrNoAddress means that nobody has said where the node is.
 	ErrNoAddress = errors.New("no address is known")
 	// ErrClosed means that the transport of this node is closed.
 	ErrClosed = errors.New("transport is closed")
 )
 
-var kinds = []error{ErrRefused, ErrTimeout, ErrUnreachable, ErrIdentity, ErrCertificate, ErrNoAddress, ErrClosed}
+var kinds = []error{ErrRefused, ErrTimeout, ErrUnreachable, ErrIdentity, ErrCertificate, ErrNotAllowed, ErrNoAddress, ErrClosed}
 
 // Error is why a node could not be reached.
 type Error struct {

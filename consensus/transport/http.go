@@ -54,7 +54,7 @@ func (t *Transport) newHTTPServer() *http.Server {
 			WriteByteTimeout: 30 * time.Second,
 		},
 		ErrorLog:    slog.NewLogLogger(t.cfg.Logger.Handler(), slog.LevelDebug),
-		BaseContext: func(net.Listener) context.Context { return t.ctx },
+		BaseContext: func(net.Listener) context.Context { return t.requests },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			id, err := peerOf(c)
 			if err != nil {

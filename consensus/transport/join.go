@@ -52,7 +52,7 @@ func (t *Transport) newJoinServer() *http.Server {
 		WriteTimeout:   joinTimeout,
 		MaxHeaderBytes: 4 << 10,
 		ErrorLog:       slog.NewLogLogger(t.cfg.Logger.Handler(), slog.LevelDebug),
-		BaseContext:    func(net.Listener) context.Context { return t.ctx },
+		BaseContext:    func(net.Listener) context.Context { return t.requests },
 	}
 	s.SetKeepAlivesEnabled(false)
 	return s

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,8 +37,36 @@ func (f *words) Apply(l *raft.Log) any {
 	f.ch = make(chan struct{})
 	return nil
 }
-func (f *words) Snapshot() (raft.FSMSnapshot, error) { return nil, errors.New("not in this test") }
-func (f *words) Restore(io.ReadCloser) error         { return errors.New("not in this test") }
+
+func (f *words) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return snapshot(strings.Join(f.list, "\n")), nil
+}
+
+func (f *words) Restore(r io.ReadCloser) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = strings.Split(string(b), "\n")
+	close(f.ch)
+	f.ch = make(chan struct{})
+	return r.Close()
+}
+
+type snapshot string
+
+func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	if _, err := io.WriteString(sink, string(s)); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (snapshot) Release() {}
 
 func (f *words) wait(t testing.TB, want ...string) {
 	t.Helper()
@@ -67,6 +96,7 @@ func raftConfig(id string) *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(id)
 	rc.Logger = hclog.NewNullLogger()
+	rc.TrailingLogs = 1
 	rc.HeartbeatTimeout, rc.ElectionTimeout = time.Second, time.Second
 	return rc
 }
@@ -163,5 +193,34 @@ func TestRaftCluster(t *testing.T) {
 	l.apply(t, "after")
 	for _, m := range rest {
 		m.fsm.wait(t, append(want, "after")...)
+	}
+}
+
+func TestRaftSnapshotAndRemoval(t *testing.T) {
+	w := newWorld()
+	members := cluster(t, w, 3)
+	l := leader(t, members...)
+	big := strings.Repeat("x", 4<<20) // more than one TLS record, more than all buffers
+	l.apply(t, big)
+	l.apply(t, "small")
+	if err := l.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	late := startRaft(t, w.start(t, id(3), newKeyring(t, l.tr.cfg.Keyring.Secrets()...)))
+	if err := l.raft.AddNonvoter(raft.ServerID(id(3)), late.tr.RaftTransport().LocalAddr(), 0, time.Minute).Error(); err != nil {
+		t.Fatal(err)
+	}
+	late.fsm.wait(t, big, "small")
+	if err := l.raft.RemoveServer(raft.ServerID(id(3)), 0, time.Minute).Error(); err != nil {
+		t.Fatal(err)
+	}
+	w.remove(id(3))
+	for _, m := range members {
+		m.tr.Disconnect(id(3))
+	}
+	var resp raft.RequestVoteResponse
+	err := late.tr.RaftTransport().RequestVote(raft.ServerID(l.tr.cfg.NodeID), "", &raft.RequestVoteRequest{Term: 1 << 40}, &resp)
+	if !errors.Is(err, ErrNotAllowed) {
+		t.Errorf("a removed node's vote: got %v", err)
 	}
 }

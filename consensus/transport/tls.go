@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tenement-fleet/tenement/consensus/secret"
 )
@@ -131,6 +132,39 @@ func (t *Transport) provePeer(ctx context.Context, tc *tls.Conn, c *conn, node s
 	}
 	if c.peer != node {
 		return fmt.Errorf("%w: it is %s", ErrIdentity, c.peer)
+	}
+	return awaitVerdict(ctx, tc)
+}
+
+// In TLS 1.3 the handshake is over for the client before the server has judged its
+// certificate. Who connects would hear of a refusal while reading, or, if it was just
+// writing, see a reset, which looks like a process that has died. So the server's first
+// byte is a verdict, and whether a node could be reached is known when dial returns.
+const (
+	verdictWelcome byte = '+'
+	verdictRefused byte = '-'
+)
+
+func sendVerdict(ctx context.Context, tc *tls.Conn, verdict byte) error {
+	deadline, _ := ctx.Deadline()
+	_ = tc.SetWriteDeadline(deadline) // fails on a closed connection, as the write does
+	if _, err := tc.Write([]byte{verdict}); err != nil {
+		return fmt.Errorf("answer peer: %w", err)
+	}
+	return tc.SetWriteDeadline(time.Time{})
+}
+
+func awaitVerdict(ctx context.Context, tc *tls.Conn) error {
+	stop := context.AfterFunc(ctx, func() { _ = tc.SetReadDeadline(time.Unix(1, 0)) })
+	var verdict [1]byte
+	_, err := tc.Read(verdict[:])
+	switch {
+	case !stop():
+		return ctx.Err() // also if the verdict came at the same moment: the deadline stays
+	case err != nil:
+		return err
+	case verdict[0] != verdictWelcome:
+		return ErrNotAllowed
 	}
 	return nil
 }

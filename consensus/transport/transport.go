@@ -33,11 +33,15 @@ type Transport struct {
 	pool, probes                    *http.Transport
 	handlers                        handlers
 
-	ctx    context.Context // of everything; done when Close begins
+	ctx    context.Context // done when Close begins
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	once   sync.Once
-	err    error // of Close
+	// Of the requests. They are told to end only when their connections are closed, so
+	// that no answer that was cut short looks like a whole one.
+	requests    context.Context
+	endRequests context.CancelFunc
+	once        sync.Once
+	err         error // of Close
 }
 
 // New opens the peer port: it answers when New returns.
@@ -60,6 +64,7 @@ func New(cfg Config) (*Transport, error) {
 		complaints: rate.NewLimiter(rate.Every(10*time.Second), 5),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.requests, t.endRequests = context.WithCancel(context.Background())
 	for _, q := range []**queue{&t.raftQueue, &t.httpQueue, &t.joinQueue} {
 		*q = newQueue(cfg.Listener.Addr())
 	}
@@ -100,6 +105,7 @@ func (t *Transport) Close() error {
 			_ = q.Close()
 		}
 		t.conns.closeAll()
+		t.endRequests()
 		_ = t.httpServer.Close() // what it closes is closed already
 		_ = t.joinServer.Close()
 		t.pool.CloseIdleConnections()
@@ -180,10 +186,22 @@ func (t *Transport) prove(ctx context.Context, tc *tls.Conn, c *conn) (proto str
 		return "", err
 	}
 	state := tc.ConnectionState()
-	if state.NegotiatedProtocol == protoJoin {
-		return protoJoin, nil // stays among the unproven, which bounds how many there are
+	proto = state.NegotiatedProtocol
+	if proto == protoJoin {
+		return proto, nil // stays among the unproven, which bounds how many there are
 	}
-	return state.NegotiatedProtocol, t.conns.prove(c, state)
+	if err := t.conns.prove(c, state); err != nil {
+		return "", err
+	}
+	verdict := verdictWelcome
+	if proto == protoRaft {
+		// Asked after the peer is noted: either Allow refuses, or Disconnect finds it. For
+		// HTTP it is asked at each request, which can be told the reason.
+		if err = t.cfg.Allow(c.peer); err != nil {
+			verdict, err = verdictRefused, fmt.Errorf("node %s is refused: %w", c.peer, err)
+		}
+	}
+	return proto, errors.Join(err, sendVerdict(ctx, tc, verdict))
 }
 
 func (t *Transport) dispatch(proto string, tc *tls.Conn, c *conn) {
@@ -192,12 +210,6 @@ func (t *Transport) dispatch(proto string, tc *tls.Conn, c *conn) {
 	case protoJoin:
 		t.joinQueue.put(plain{tc})
 	case protoRaft:
-		// Asked after the peer is noted: either Allow refuses, or Disconnect finds it.
-		if err := t.cfg.Allow(c.peer); err != nil {
-			t.warn("refused a node's Raft stream", "node", c.peer, "error", err)
-			_ = tc.Close()
-			return
-		}
 		t.raftQueue.put(tc)
 	default:
 		t.httpQueue.put(tc)
