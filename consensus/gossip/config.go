@@ -49,6 +49,8 @@ type Config struct {
 
 	// tune lets tests shorten memberlist's intervals.
 	tune func(*memberlist.Config)
+	// keysSet, for tests, is sent to after each change of keys.
+	keysSet chan struct{}
 }
 
 // Transport carries packets and streams between nodes.
@@ -106,6 +108,7 @@ func (c *Config) lan() *memberlist.Config {
 	m.AdvertiseAddr = c.Advertise
 	m.BindAddr, m.BindPort, m.AdvertisePort = c.Bind, c.Port, c.Port
 	m.GossipVerifyIncoming, m.GossipVerifyOutgoing = true, true
+	m.EnableCompression = false // costs 80 KB of garbage a packet and saves next to nothing
 	m.DelegateProtocolVersion = delegateVersion
 	m.DelegateProtocolMin, m.DelegateProtocolMax = delegateVersionMin, delegateVersionMax
 	// A node that was killed and comes back at another address gets its id back soon

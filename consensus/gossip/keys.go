@@ -89,6 +89,10 @@ func (p *Pool) followKeys(ctx context.Context) {
 			p.log.Error("gossip keeps its keys: the new ones cannot be used", "error", err)
 		}
 		select {
+		case p.cfg.keysSet <- struct{}{}:
+		default:
+		}
+		select {
 		case <-changed:
 		case <-ctx.Done():
 			return

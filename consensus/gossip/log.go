@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"bytes"
-	"context"
 	"log"
 	"log/slog"
 	"strings"
@@ -29,9 +28,10 @@ const (
 var refusals = []struct{ text, reason string }{
 	{"unacceptable label", reasonLabel},
 	{"label header", reasonLabel},
-	{"No installed keys could decrypt", reasonKey},
+	{"no installed keys could decrypt", reasonKey},
 	{"remote state is not encrypted", reasonKey},
 	{"Decrypt packet failed", reasonKey},
+	{"is incompatible", reasonIdentity},
 	{"failed to receive", reasonMalformed},
 	{"Failed to receive", reasonMalformed},
 	{"Failed to decode", reasonMalformed},
@@ -101,7 +101,7 @@ func (w *logWriter) refuse(reason, msg string) {
 	w.once(reason+" "+host, time.Hour, slog.LevelWarn, "refused gossip: "+msg, "reason", reason, "from", from)
 }
 
-// once logs at most one line of a kind in a while, with the number of those left out.
+// once logs, as a warning or an error, at most one line of a kind in a while, with the number of those left out.
 func (w *logWriter) once(kind string, while time.Duration, level slog.Level, msg string, args ...any) {
 	now := w.now()
 	w.mu.Lock()
@@ -119,7 +119,11 @@ func (w *logWriter) once(kind string, while time.Duration, level slog.Level, msg
 	}
 	w.quiet[kind] = &quiet{until: now.Add(while)}
 	w.mu.Unlock()
-	w.log.Log(context.Background(), level, msg, args...)
+	if level >= slog.LevelError {
+		w.log.Error(msg, args...)
+	} else {
+		w.log.Warn(msg, args...)
+	}
 }
 
 // parseLine splits "[WARN] memberlist: text". What memberlist calls an error is a packet
@@ -135,10 +139,10 @@ func parseLine(line string) (slog.Level, string) {
 	return level, strings.TrimPrefix(line, "memberlist: ")
 }
 
-// kind is a line without its names and numbers.
+// kind is how a line begins, without names and numbers.
 func kind(msg string) string {
 	words := strings.Fields(msg)
-	words = words[:min(len(words), 6)]
+	words = words[:min(len(words), 4)]
 	for i, w := range words {
 		if strings.ContainsAny(w, "0123456789") {
 			words[i] = "#"

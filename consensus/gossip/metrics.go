@@ -35,7 +35,8 @@ func (m *metrics) register(p *Pool) error {
 		return nil
 	}
 	m.collectors = []prometheus.Collector{
-		m.joins, m.leaves, m.conflicts, m.refusals, byState{p},
+		m.joins, m.leaves, m.conflicts, m.refusals,
+		byState{p},
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "tenement_gossip_slowness", Help: "How much this node mistrusts its own probes; 0 is healthy.",
 		}, func() float64 { return float64(p.list.GetHealthScore()) }),

@@ -29,7 +29,7 @@ func newMirror(main *memberlist.Config, dial func() (net.Conn, error)) (*mirror,
 	m := &mirror{}
 	cfg := memberlist.DefaultLANConfig()
 	cfg.Name = "mirror"
-	cfg.Label, cfg.Keyring = main.Label, main.Keyring
+	cfg.Label, cfg.Keyring, cfg.EnableCompression = main.Label, main.Keyring, main.EnableCompression
 	cfg.DelegateProtocolVersion = main.DelegateProtocolVersion
 	cfg.DelegateProtocolMin, cfg.DelegateProtocolMax = main.DelegateProtocolMin, main.DelegateProtocolMax
 	cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 0, 0, 0 // it does nothing by itself

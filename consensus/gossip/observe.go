@@ -185,6 +185,7 @@ func (p *Pool) exchange(n int, which func(*record) bool) {
 		}
 	}
 	p.mu.Unlock()
+	//nolint:gosec // nobody gains from guessing whom a node talks to
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	for _, addr := range addrs[:min(n, len(addrs))] {
 		_, _ = p.list.Join([]string{addr})

@@ -1,10 +1,14 @@
 package gossip
 
 import (
+	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -90,6 +94,52 @@ func TestJoinSaysWhichAddressFailed(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	if !strings.Contains(err.Error(), "join no-port: ") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// Close ends a join that waits for an answer.
+func TestCloseDuringJoin(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	cfg := testConfig(t, "a")
+	cfg.tune = func(m *memberlist.Config) { m.TCPTimeout = time.Hour }
+	a := open(t, cfg)
+	joined := make(chan error, 1)
+	go func() {
+		_, err := a.Join(t.Context(), ln.Addr().String())
+		joined <- err
+	}()
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	closePool(t, a)
+	if err := <-joined; err == nil {
+		t.Error("joined nobody without an error")
+	}
+}
+
+func TestJoinEndsWithItsContext(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	a := open(t, testConfig(t, "a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := ln.Accept(); err == nil {
+			defer conn.Close()
+			cancel()
+			<-t.Context().Done()
+		}
+	}()
+	if _, err := a.Join(ctx, ln.Addr().String()); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
