@@ -102,8 +102,14 @@ func TestNodeIDs(t *testing.T) {
 		return u
 	}
 	for _, uris := range [][]*url.URL{
-		nil, {parse("tenement://node/a"), parse("tenement://node/b")}, {parse("https://node/a")}, {parse("tenement://other/a")},
-		{parse("tenement://node/a?x=1")}, {parse("tenement://node/a/b")}, {parse("tenement://node")}, {parse("tenement:a")},
+		nil,
+		{parse("tenement://node/a"), parse("tenement://node/b")},
+		{parse("https://node/a")},
+		{parse("tenement://other/a")},
+		{parse("tenement://node/a?x=1")},
+		{parse("tenement://node/a/b")},
+		{parse("tenement://node")},
+		{parse("tenement:a")},
 	} {
 		if id, err := NodeID(&x509.Certificate{URIs: uris}); err == nil {
 			t.Errorf("%v gave the id %q", uris, id)

@@ -120,8 +120,12 @@ func TestTicket(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	for _, c := range [][2]string{
-		{"", ticket.Reveal()}, {ticket.ID()[1:], ticket.Reveal()}, {"ABCDEFABCDEF", ticket.Reveal()},
-		{ticket.ID(), ""}, {ticket.ID(), ticket.Reveal()[1:]}, {ticket.ID(), ticket.Reveal() + "\n"},
+		{"", ticket.Reveal()},
+		{ticket.ID()[1:], ticket.Reveal()},
+		{"ABCDEFABCDEF", ticket.Reveal()},
+		{ticket.ID(), ""},
+		{ticket.ID(), ticket.Reveal()[1:]},
+		{ticket.ID(), ticket.Reveal() + "\n"},
 	} {
 		if _, err := ParseTicket(c[0], c[1]); err == nil || leaks(err.Error(), c[1]) {
 			t.Errorf("%q: got %v", c[0], err)

@@ -11,37 +11,41 @@ import (
 	"syscall"
 )
 
-// The kinds of failure, for errors.Is. What watches nodes must tell them apart: one whose
-// machine refuses has lost its process, one that is silent may be slow or cut off.
-var (
+// Kind is a kind of failure. Each is an error, for errors.Is.
+type Kind string
+
+// The kinds of failure. What watches nodes must tell them apart: one whose machine refuses
+// has lost its process, one that is silent may be slow or cut off.
+const (
 	// ErrRefused means that the machine answers and the process does not: the connection
 	// was refused, reset or ended.
-	ErrRefused = errors.New("connection refused or ended")
+	ErrRefused Kind = "connection refused or ended"
 	// ErrTimeout means that nothing came in time.
-	ErrTimeout = errors.New("no answer in time")
+	ErrTimeout Kind = "no answer in time"
 	// ErrUnreachable means that the network knows no way to the machine.
-	ErrUnreachable = errors.New("no way to the machine")
+	ErrUnreachable Kind = "no way to the machine"
 	// ErrIdentity means that another node of the cluster answered.
-	ErrIdentity = errors.New("another node answered")
+	ErrIdentity Kind = "another node answered"
 	// ErrCertificate means that one side does not accept the other's certificate: another
 	// cluster's, or not valid by one side's clock.
-	ErrCertificate = errors.New("certificate not accepted")
+	ErrCertificate Kind = "certificate not accepted"
 	// ErrNotAllowed means that the node does not take Raft's messages from this one: its
 	// Allow refuses it.
-	ErrNotAllowed = errors.New("refused as a member")
+	ErrNotAllowed Kind = "refused as a member"
 	// ErrNoAddress means that nobody has said where the node is.
-	ErrNoAddress = errors.New("no address is known")
+	ErrNoAddress Kind = "no address is known"
 	// ErrClosed means that the transport of this node is closed.
-	ErrClosed = errors.New("transport is closed")
+	ErrClosed Kind = "transport is closed"
 )
 
-var kinds = []error{ErrRefused, ErrTimeout, ErrUnreachable, ErrIdentity, ErrCertificate, ErrNotAllowed, ErrNoAddress, ErrClosed}
+// Error implements error.
+func (k Kind) Error() string { return string(k) }
 
 // Error is why a node could not be reached.
 type Error struct {
 	Node    string // the id that was wanted
 	Address string // where it was looked for, if that is known
-	Kind    error  // one of the kinds above; nil if the failure says nothing about the node
+	Kind    Kind   // "" if the failure says nothing about the node
 	Err     error
 }
 
@@ -51,7 +55,7 @@ func (e *Error) Error() string {
 	if e.Address != "" {
 		text += " at " + e.Address
 	}
-	if e.Kind != nil && !errors.Is(e.Err, e.Kind) {
+	if e.Kind != "" && !errors.Is(e.Err, e.Kind) {
 		text += ": " + e.Kind.Error()
 	}
 	return text + ": " + e.Err.Error()
@@ -59,19 +63,17 @@ func (e *Error) Error() string {
 
 // Unwrap makes both the kind and the cause found by errors.Is and errors.As.
 func (e *Error) Unwrap() []error {
-	if e.Kind == nil {
+	if e.Kind == "" {
 		return []error{e.Err}
 	}
 	return []error{e.Kind, e.Err}
 }
 
 // KindOf returns the kind of an error of a connection to a peer, also of one met while
-// reading or writing; nil if it says nothing about the peer.
-func KindOf(err error) error {
-	for _, kind := range kinds {
-		if errors.Is(err, kind) {
-			return kind
-		}
+// reading or writing; "" if it says nothing about the peer.
+func KindOf(err error) Kind {
+	if kind, ok := errors.AsType[Kind](err); ok {
+		return kind
 	}
 	if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		if _, ok := errors.AsType[x509.HostnameError](verify.Err); ok {
@@ -97,12 +99,12 @@ func KindOf(err error) error {
 		}
 	}
 	if errors.Is(err, context.Canceled) {
-		return nil
+		return ""
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		return ErrTimeout
 	}
-	return nil
+	return ""
 }
 
 // fail makes an *Error of what went wrong on the way to a node; one that is one stays.

@@ -60,7 +60,7 @@ func TestCertificatesThatAreNotAccepted(t *testing.T) {
 	for name, c := range map[string]struct {
 		a, b       []secret.Secret
 		clockA     time.Duration // ahead of b's
-		aToB, bToA error
+		aToB, bToA Kind
 	}{
 		"same":                     {a: []secret.Secret{old}, b: []secret.Secret{old}},
 		"another CA":               {a: []secret.Secret{old}, b: []secret.Secret{fresh}, aToB: ErrCertificate, bToA: ErrCertificate},
@@ -85,9 +85,9 @@ func TestCertificatesThatAreNotAccepted(t *testing.T) {
 			for _, dir := range []struct {
 				from *Transport
 				to   string
-				want error
+				want Kind
 			}{{a, id(1), c.aToB}, {b, id(0), c.bToA}} {
-				if dir.want == nil {
+				if dir.want == "" {
 					reach(t, dir.from, dir.to)
 					continue
 				}

@@ -105,7 +105,7 @@ func (t *Transport) dial(ctx context.Context, node, fallback, proto string) (*tl
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout)
 	defer cancel()
-	defer context.AfterFunc(t.ctx, cancel)()
+	defer context.AfterFunc(t.ctx, cancel)() //nolint:contextcheck // ends with the caller or with t
 	raw, err := t.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, t.fail(node, address, err)
