@@ -27,6 +27,8 @@ type node struct {
 	boot  string
 	agent *Agent
 	bench bool // programs write nothing
+	// canListen is how ports are found to be free; nil: all are.
+	canListen func(port int) bool
 
 	mu       sync.Mutex
 	services map[string]*api.Service
@@ -103,7 +105,9 @@ func (n *node) open(change ...func(*Config)) *Agent {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	a.ports.listen = func(int) bool { return true }
+	if a.ports.listen = n.canListen; n.canListen == nil {
+		a.ports.listen = func(int) bool { return true }
+	}
 	n.agent = a
 	if err := a.Recover(n.t.Context()); err != nil {
 		n.t.Fatal(err)

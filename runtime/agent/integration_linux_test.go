@@ -67,7 +67,7 @@ func newRealNode(t *testing.T) *realNode {
 		node: newNode(t), driver: drv, readiness: health.NewReadiness(health.Config{}),
 		opened: make(chan api.Endpoint, 1000), lines: make(lines, 1000),
 	}
-	n.boot = ""
+	n.boot, n.canListen = "", canListen
 	t.Cleanup(func() {
 		if err := errors.Join(n.agent.StopAll(context.Background()), n.agent.Close(context.Background()), n.readiness.Close()); err != nil {
 			t.Error(err)
@@ -102,7 +102,6 @@ func (n *realNode) reopen() {
 		c.Drivers = map[api.Isolation]driver.Driver{api.IsolationProcess: n.driver}
 		c.Gate, c.Readiness, c.Checker = n, n.readiness, health.NewChecker(health.CheckerConfig{})
 	})
-	n.agent.ports.listen = canListen
 }
 
 // get asks the instance behind the endpoint how often it was started.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,7 +111,7 @@ func get(t *testing.T, network, address string) string {
 				if err == nil || ctx.Err() != nil {
 					return c, err
 				}
-				time.Sleep(time.Millisecond)
+				runtime.Gosched()
 			}
 		},
 	}, Timeout: time.Minute}

@@ -38,7 +38,7 @@ func (c *claim) undecided(inode uint64) bool {
 
 // forget says that nobody listens.
 func (c *claim) forget() {
-	if c.verdicts != nil && c.idle() {
+	if c.idle() && c.verdicts != nil {
 		c.verdicts = nil
 		c.rejected.Store(0)
 	}
