@@ -95,6 +95,7 @@ func (t *txn) report(node string, r *api.Report) bool {
 	if !equalObserved(have.Observed, &r.Observed) {
 		seen := r.Observed
 		seen.State = canonical(seen.State, api.States()...)
+		seen.Desired = canonical(seen.Desired, api.DesiredStates()...)
 		i.Observed = &seen
 	}
 	if r.Observed.State.Serving() {

@@ -20,6 +20,20 @@ type order[K, V any] struct {
 
 func (o *order[K, V]) tree() tree[K, V] { return tree[K, V]{order: o} }
 
+// build returns the tree of values, which are in order and no two under one key. It is
+// faster than to put them, and leaves no litter.
+func (o *order[K, V]) build(values []V) tree[K, V] {
+	return tree[K, V]{order: o, root: build(values), len: len(values)}
+}
+
+func build[V any](values []V) *node[V] {
+	if len(values) == 0 {
+		return nil
+	}
+	middle := len(values) / 2
+	return join(values[middle], build(values[:middle]), build(values[middle+1:]))
+}
+
 type node[V any] struct {
 	value       V
 	left, right *node[V]

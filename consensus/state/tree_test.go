@@ -98,3 +98,15 @@ func TestTreeDeleteOfAbsentKeyIsTheSameTree(t *testing.T) {
 		t.Error("the tree was rebuilt for nothing")
 	}
 }
+
+func TestTreeBuild(t *testing.T) {
+	var values []string
+	for n := range 300 {
+		tr := words.build(values)
+		tr.check(t)
+		if got := slices.Collect(tr.all()); !slices.Equal(got, values) {
+			t.Fatalf("got %v, want %v", got, values)
+		}
+		values = append(values, strings.Repeat("x", 2*n))
+	}
+}
