@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallDisk returns a directory on a file system of 6 MiB.
+// smallDisk returns a directory on a file system of 12 MiB.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
 		t.Skipf("needs the right to mount: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
@@ -80,11 +80,11 @@ func (n *narrator) check(s *Store) (count, last int) {
 func TestDiskFull(t *testing.T) {
 	dir := smallDisk(t)
 	cfg := fast(Config{Dir: dir})
-	cfg.MaxSize = 8 * api.MiB // more than there is, in partitions of 1 MiB
+	cfg.MaxSize = 16 * api.MiB // more than there is, in partitions of 2 MiB
 	s := openStore(t, cfg)
 	stdout, _ := open(t, s, alice)
 	n := &narrator{t: t, w: stdout}
-	n.say(75_000)
+	n.say(150_000)
 	awaitWord(t, s, fmt.Sprint(n.n))
 	if count, last := n.check(s); count == 0 || count >= n.n || last != n.n {
 		t.Errorf("%d entries kept, the last is %d", count, last)

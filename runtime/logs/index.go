@@ -24,6 +24,8 @@ const (
 	// age is looked at every retainIdle.
 	retainEvery = time.Second
 	retainIdle  = time.Minute
+	// roomToIndex is the disk space that storing takes besides what it leaves.
+	roomToIndex = 16 << 20
 	// retryEvery is the pause after a failed transaction.
 	retryEvery = time.Second
 )
@@ -121,6 +123,12 @@ func (s *Store) retain(now time.Time) {
 func (s *Store) diskFull() {
 	s.full.Store(true)
 	s.rouse()
+}
+
+// hasRoom reports whether the disk has room for the backlog: once more as large when it
+// is stored, as it is in the spool as well until then, and for SQLite's own log.
+func (s *Store) hasRoom() bool {
+	return free(s.cfg.Dir) >= roomToIndex+2*s.backlog.Load()
 }
 
 // rouse makes the indexer go on.

@@ -190,7 +190,7 @@ func (s *Store) endRun(ref api.Ref) error {
 func (s *Store) endLate() {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
-	if s.check(api.Ref{}) == ErrStopped { // the pump no longer has them
+	if errors.Is(s.check(api.Ref{}), ErrStopped) { // the pump no longer has them
 		return
 	}
 	for ref := range s.late {

@@ -123,7 +123,7 @@ func (s *Store) open() (err error) {
 			NodeRate: int64(s.cfg.NodeRate), NodeBurst: int64(s.cfg.NodeBurst),
 			StreamSpool: int64(s.cfg.InstanceBurst), NodeSpool: int64(nodeSpool),
 		},
-		Logger: s.cfg.Logger, Now: s.cfg.Now, Moved: s.moved, Backlog: s.backlog.Load, Full: s.diskFull,
+		Logger: s.cfg.Logger, Now: s.cfg.Now, Moved: s.moved, Backlog: s.backlog.Load, Room: s.hasRoom, Full: s.diskFull,
 	}); err != nil {
 		return err
 	}

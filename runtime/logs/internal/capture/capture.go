@@ -32,6 +32,8 @@ const (
 	// its spool could not be written.
 	retryFull, retryError = 10 * time.Millisecond, time.Second
 	complainEvery         = 10 * time.Second
+	// noRoomSpool is how much may wait on a disk that is nearly full.
+	noRoomSpool = 1 << 20
 )
 
 // Limits bound what capturing costs the node. All are bytes or bytes a second.
@@ -52,6 +54,10 @@ type Config struct {
 	Moved func(s *spool.Stream, n int)
 	// Backlog returns how many bytes wait in all spools.
 	Backlog func() int64
+	// Room reports whether the disk has room for all of that to be stored, and for more.
+	// Else only noRoomSpool may wait: a spool that takes what the indexer needs to
+	// empty it would never be emptied.
+	Room func() bool
 	// Full is called when the disk has no room for a spool.
 	Full func()
 }
@@ -322,7 +328,7 @@ func (p *Pump) allow(in *Input, now time.Time) (n int, held time.Duration) {
 	if in.express.tokens >= expressLeast {
 		return int(min(in.express.tokens, budget.tokens)), 0
 	}
-	if p.cfg.Backlog() >= p.cfg.Limits.NodeSpool {
+	if b := p.cfg.Backlog(); b >= p.cfg.Limits.NodeSpool || b >= noRoomSpool && !p.cfg.Room() {
 		return 0, retryFull
 	}
 	if held := p.node.wait(quantum); held > 0 {

@@ -53,13 +53,15 @@ type rig struct {
 	dir   string
 	moved chan int
 	total atomic.Int64
+
+	noRoom atomic.Bool
 }
 
 func newRig(t *testing.T, limits Limits) *rig {
 	t.Helper()
 	r := &rig{dir: t.TempDir(), moved: make(chan int, 1000)}
 	p, err := New(Config{
-		Limits: limits, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Backlog: r.total.Load, Full: func() {},
+		Limits: limits, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Backlog: r.total.Load, Full: func() {}, Room: func() bool { return !r.noRoom.Load() },
 		Moved: func(_ *spool.Stream, n int) {
 			r.total.Add(int64(n))
 			if n > 0 {
@@ -121,6 +123,26 @@ func TestFinishTakesWhatIsLeft(t *testing.T) {
 	}
 	if r.total.Load() != 8 {
 		t.Errorf("%d bytes told of", r.total.Load())
+	}
+}
+
+// On a disk that is nearly full little may wait for the indexer; quiet programs pass.
+func TestNoRoom(t *testing.T) {
+	r := newRig(t, generous)
+	in := &Input{budget: r.NewBudget(), stream: &spool.Stream{}, express: newBucket(expressRate, expressBurst)}
+	r.noRoom.Store(true)
+	r.total.Store(noRoomSpool)
+	now := time.Now()
+	if n, held := r.allow(in, now); n == 0 || held > 0 {
+		t.Errorf("a quiet program is held back: %d bytes, %v", n, held)
+	}
+	in.express.take(expressBurst)
+	if n, held := r.allow(in, now); held != retryFull {
+		t.Errorf("a noisy one may print %d bytes", n)
+	}
+	r.total.Store(noRoomSpool - 1)
+	if n, held := r.allow(in, now); n == 0 || held > 0 {
+		t.Errorf("held back with little waiting: %d bytes, %v", n, held)
 	}
 }
 
