@@ -4,8 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"sync/atomic"
+	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,46 +15,24 @@ import (
 )
 
 // noUDP is a network that loses all packets and lets streams pass.
-type noUDP struct {
-	*sockets
-	dials atomic.Int64
-	many  chan struct{} // closed after so many dials that every node was probed often
-}
+type noUDP struct{ *sockets }
 
-func (n *noUDP) WriteTo([]byte, string) (time.Time, error) { return time.Now(), nil }
+func (noUDP) WriteTo([]byte, string) (time.Time, error) { return time.Now(), nil }
 
-func (n *noUDP) WriteToAddress([]byte, memberlist.Address) (time.Time, error) {
-	return time.Now(), nil
-}
-
-func (n *noUDP) DialAddressTimeout(a memberlist.Address, d time.Duration) (net.Conn, error) {
-	if n.dials.Add(1) == 30 {
-		close(n.many)
-	}
-	return n.sockets.DialAddressTimeout(a, d)
-}
+func (noUDP) WriteToAddress([]byte, memberlist.Address) (time.Time, error) { return time.Now(), nil }
 
 func TestUDPBlocked(t *testing.T) {
 	var cfgs []Config
-	var nets []*noUDP
 	for _, name := range []string{"a", "b", "c"} {
 		cfg := testConfig(t, name)
 		s, err := listen("127.0.0.1", 0, slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug))
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := &noUDP{sockets: s, many: make(chan struct{})}
-		cfg.Transport = n
-		cfgs, nets = append(cfgs, cfg), append(nets, n)
+		cfg.Transport = noUDP{s}
+		cfgs = append(cfgs, cfg)
 	}
 	pools := openAll(t, cfgs...)
-	for i, n := range nets {
-		select {
-		case <-n.many:
-		case <-time.After(patience):
-			t.Fatalf("%s probed others %d times over TCP", pools[i].cfg.Meta.Name, n.dials.Load())
-		}
-	}
 	for _, p := range pools {
 		for _, o := range pools {
 			if o == p {
@@ -66,10 +45,26 @@ func TestUDPBlocked(t *testing.T) {
 				t.Errorf("answered %v, rtt %v", m.Answered, m.RTT)
 			}
 		}
-		if n := testutil.ToFloat64(p.metrics.leaves); n != 0 {
-			t.Errorf("%s gave up members %v times", p.cfg.Meta.Name, n)
-		}
 	}
+}
+
+// The same for ten minutes of simulated time, in which nobody may be suspected once.
+func TestUDPBlockedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := NewNetwork()
+		net.SetFault(func(_, _ netip.AddrPort, packet bool) (time.Duration, bool) { return time.Millisecond, packet })
+		pools := simulate(t, net, 3)
+		within(t, 2*time.Minute, pools, "complete", func(p *Pool) bool { return count(p, StateAlive) == 3 })
+		start := time.Now()
+		time.Sleep(10 * time.Minute)
+		for _, p := range pools {
+			for _, m := range p.Members() {
+				if m.State != StateAlive || m.Since.After(start) || !m.Self && !m.Has(ProblemTCPOnly) {
+					t.Errorf("%s sees %+v", p.cfg.Meta.Name, m)
+				}
+			}
+		}
+	})
 }
 
 func TestClockSkew(t *testing.T) {

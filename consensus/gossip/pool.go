@@ -130,7 +130,9 @@ func (p *Pool) dialSelf() (net.Conn, error) {
 	return here, nil
 }
 
-// Close ends gossip. Nodes that were not told by [Pool.Leave] will suspect this one.
+// Close ends gossip. Nodes that were not told by [Pool.Leave] will suspect this one. A
+// probe that memberlist has under way may outlive Close by some seconds; it has no
+// socket any more.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	closed := p.closed
