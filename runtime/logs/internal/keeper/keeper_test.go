@@ -308,7 +308,7 @@ func TestOthersAreSpared(t *testing.T) {
 		{boot, cmd.Process.Pid, start},                           // no keeper
 		{boot, other.child.id.pid, other.child.id.start - 1},     // a later one
 		{"other-boot", other.child.id.pid, other.child.id.start}, // one of another boot
-		{boot, 1 << 22, 5},                                       // no process
+		{boot: boot, pid: 1 << 22, start: 5},                     // no process
 	} {
 		if err := os.WriteFile(filepath.Join(dir, id.String()), nil, 0o600); err != nil {
 			t.Fatal(err)
