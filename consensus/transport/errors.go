@@ -47,6 +47,8 @@ type Error struct {
 	Address string // where it was looked for, if that is known
 	Kind    Kind   // "" if the failure says nothing about the node
 	Err     error
+	// Dial is set when there was no connection: nothing has reached the node.
+	Dial bool
 }
 
 // Error implements error.

@@ -97,7 +97,8 @@ func raftConfig(id string) *raft.Config {
 	rc.LocalID = raft.ServerID(id)
 	rc.Logger = hclog.NewNullLogger()
 	rc.TrailingLogs = 1
-	rc.HeartbeatTimeout, rc.ElectionTimeout = time.Second, time.Second
+	// Long enough that a busy machine changes no leader.
+	rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = 3*time.Second, 3*time.Second, 3*time.Second
 	return rc
 }
 
@@ -155,6 +156,11 @@ func cluster(t testing.TB, w *world, n int) []*member {
 		servers = append(servers, raft.Server{ID: raft.ServerID(id(i)), Address: tr.RaftTransport().LocalAddr()})
 	}
 	if err := members[0].raft.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
+		t.Fatal(err)
+	}
+	// The first election need not wait for its time-out. A node reaches itself, too.
+	if err := members[0].tr.RaftTransport().TimeoutNow(raft.ServerID(id(0)), members[0].tr.RaftTransport().LocalAddr(),
+		&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &raft.TimeoutNowResponse{}); err != nil {
 		t.Fatal(err)
 	}
 	return members

@@ -101,23 +101,23 @@ func (t *Transport) dial(ctx context.Context, node, fallback, proto string) (*tl
 		address = fallback
 	}
 	if address == "" {
-		return nil, t.fail(node, "", ErrNoAddress)
+		return nil, notReached(t.fail(node, "", ErrNoAddress))
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)() //nolint:contextcheck // ends with the caller or with t
 	raw, err := t.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, t.fail(node, address, err)
+		return nil, notReached(t.fail(node, address, err))
 	}
 	c, ok := t.conns.dialled(raw)
 	if !ok {
-		return nil, t.fail(node, address, ErrClosed)
+		return nil, notReached(t.fail(node, address, ErrClosed))
 	}
 	tc := tls.Client(c, t.clientConfig(node, proto))
 	if err := t.provePeer(ctx, tc, c, node); err != nil {
 		_ = c.Close()
-		return nil, t.fail(node, address, err)
+		return nil, notReached(t.fail(node, address, err))
 	}
 	t.conns.use(c, t.metrics.connection(proto, "out"))
 	return tc, nil
