@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus/state"
 )
 
 // Config is what a [Node] is made from.
@@ -23,8 +25,25 @@ type Config struct {
 	Fatal func(error)
 
 	// Transport carries Raft's messages; nil keeps them in memory, for a cluster of one.
-	// It is closed with the node.
+	// It is closed with the node. Its local address is the node's peer address.
 	Transport Transport
+	// Join makes a node without a log a member of an existing cluster, instead of founding
+	// one. A node that is a member already ignores all of it but the cluster's id.
+	Join *Join
+	// Forward sends commands to the leader, whose ApplyForwarded answers, and ReadIndex
+	// asks its VerifiedIndex. They wrap [ErrNotSent] in their error when nothing can have
+	// reached it. A cluster of one needs neither.
+	Forward   func(ctx context.Context, leader string, batch []Forwarded) ([]ForwardResult, error)
+	ReadIndex func(ctx context.Context, leader string) (uint64, error)
+	// Authorize decides, on the leader, whether what another node forwards is allowed to
+	// the one on whose behalf it does; nil allows nothing but what nodes say of themselves.
+	Authorize func(Actor, *state.Command) error
+	// Stabilization is how long a server must be healthy before it is given a vote, and
+	// DeadAfter how long it must be silent before a healthy one gets its vote. Default
+	// 10 s each.
+	Stabilization, DeadAfter time.Duration
+	// LeaseTTL is for how long [Node.GrantLease] grants. Default 10 s.
+	LeaseTTL time.Duration
 	// LockWait is how long Open waits for another process to let go of Dir. Default 1 s.
 	LockWait time.Duration
 	// Below LowWater bytes of free space writes are refused. Reserve bytes are kept in a
@@ -43,6 +62,8 @@ type Config struct {
 	wrap     func(rawStore) rawStore
 	tune     func(*raft.Config)
 	patience time.Duration
+	// How often the leader looks at its members.
+	lookEvery time.Duration
 }
 
 // Transport carries Raft's messages between nodes.
@@ -57,6 +78,10 @@ const defaultSpace = 64 * api.MiB
 func (c *Config) setDefaults() {
 	setDefault(&c.LockWait, time.Second)
 	setDefault(&c.patience, stuckAfter)
+	setDefault(&c.lookEvery, time.Second)
+	setDefault(&c.LeaseTTL, DefaultLeaseTTL)
+	setDefault(&c.Stabilization, DefaultStabilization)
+	setDefault(&c.DeadAfter, DefaultDeadAfter)
 	setDefault(&c.LowWater, defaultSpace)
 	setDefault(&c.Reserve, defaultSpace)
 	c.LowWater, c.Reserve = max(c.LowWater, 0), max(c.Reserve, 0)
@@ -113,5 +138,6 @@ func raftConfig(id string, log *slog.Logger, notify chan<- bool) *raft.Config {
 	rc.SnapshotThreshold = 8192
 	rc.SnapshotInterval = 20 * time.Second // between looks whether it is time for one
 	rc.NoLegacyTelemetry = true
+	rc.ShutdownOnRemove = false // a node that is removed says so, and is stopped by its owner
 	return rc
 }

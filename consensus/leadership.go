@@ -16,15 +16,16 @@ type leadership struct {
 	mu      sync.Mutex
 	leading bool
 	changed chan struct{} // closed and replaced by every change
-	ready   atomic.Bool   // leading, for the hot path
+	term    atomic.Uint64 // in which it leads, or 0; for the hot path
 }
 
-// begin makes the node a leader, unless its term has ended meanwhile.
-func (l *leadership) begin(term context.Context) {
+// begin makes the node the leader of a term, unless that has ended meanwhile.
+func (l *leadership) begin(ctx context.Context, term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if term.Err() == nil {
+	if ctx.Err() == nil {
 		l.set(true)
+		l.term.Store(term)
 	}
 }
 
@@ -38,14 +39,24 @@ func (l *leadership) end() {
 
 func (l *leadership) set(leading bool) {
 	l.leading = leading
-	l.ready.Store(leading)
+	l.term.Store(0)
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
 // IsLeader reports whether this node leads and has applied all that was committed
 // before its term.
-func (n *Node) IsLeader() bool { return n.lead.ready.Load() && n.raft.State() == raft.Leader }
+func (n *Node) IsLeader() bool { return n.leadsIn() != 0 }
+
+// leadsIn returns the term in which this node leads, as [Node.IsLeader]; 0 if it does not.
+func (n *Node) leadsIn() uint64 {
+	// The term tells this one from an earlier one, whose end may not have been noticed yet.
+	term := n.lead.term.Load()
+	if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
+		return 0
+	}
+	return term
+}
 
 // Leadership reports whether this node leads, as [Node.IsLeader], and returns a channel
 // that is closed when that has changed, if only for a moment.
@@ -89,11 +100,15 @@ func (n *Node) beginTerm(ctx context.Context) (end context.CancelFunc) {
 
 // enterTerm makes the node a leader that may act, as soon as it knows all that earlier
 // leaders have committed.
-func (n *Node) enterTerm(term context.Context) {
-	for term.Err() == nil {
-		err := n.Barrier(term)
-		if err == nil {
-			n.lead.begin(term)
+func (n *Node) enterTerm(ctx context.Context) {
+	for ctx.Err() == nil {
+		term, _ := leadingTerm(n.raft)
+		err := n.Barrier(ctx)
+		if now, leading := leadingTerm(n.raft); err == nil && leading && now == term {
+			n.quorum.forget()
+			n.leases.begin(n.cfg.Now())
+			n.countServers()
+			n.lead.begin(ctx, term)
 			return
 		}
 		select {
@@ -101,7 +116,7 @@ func (n *Node) enterTerm(term context.Context) {
 			n.cfg.Logger.Warn("barrier of a new term failed, trying again", "error", err)
 		case <-n.closing:
 			return
-		case <-term.Done():
+		case <-ctx.Done():
 		}
 	}
 }

@@ -60,10 +60,23 @@ type Node struct {
 	workers sync.WaitGroup
 	notify  chan bool // from Raft, which blocks on it
 	lead    leadership
+
+	leaders   *leaders
+	quorum    *quorum
+	forwarder *forwarder
+	spread    *spread
+	leases    leases
+	pilot     autopilot
+	several   atomic.Bool   // there are other members
+	caughtUp  chan struct{} // closed once it knows what the leader knew
+	removed   chan struct{} // closed when it is no longer a member
+	wasMember bool          // belongs to lookAfterVoters
 }
 
-// Open starts the node of cfg.Dir and returns once it leads and has applied its whole
-// log. An empty directory becomes a cluster of one.
+// Open starts the node of cfg.Dir. An empty directory becomes a cluster of one, or joins
+// the cluster of cfg.Join. Open returns once the node knows what the cluster knew; that of
+// a cluster of several, of which it is a member already, returns at once and tells by
+// [Node.CaughtUp]: with or without a leader it serves what it knows.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	cfg.setDefaults()
 	if err := cfg.validate(); err != nil {
@@ -78,7 +91,12 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		closing: make(chan struct{}),
 		notify:  make(chan bool, 8),
 		stop:    func() {},
+
+		spread:   newSpread(),
+		caughtUp: make(chan struct{}),
+		removed:  make(chan struct{}),
 	}
+	n.pilot.reset()
 	n.lead.changed = make(chan struct{})
 	n.batch = newBatch(func(entry []byte) raft.ApplyFuture { return n.raft.Apply(entry, enqueueWait) })
 	if err := n.start(ctx); err != nil {
@@ -103,10 +121,34 @@ func (n *Node) start(ctx context.Context) error {
 	n.workers.Go(func() { n.followLeadership(background) })
 	n.workers.Go(func() { n.tend(background) })
 	n.workers.Go(n.answerAll)
-	if err := n.campaign(ctx); err != nil {
-		return err
+	n.workers.Go(func() { n.spreadCommits(background) })
+	n.workers.Go(func() { n.lookAfterVoters(background) })
+	if n.votesAlone() {
+		if err := n.campaign(ctx); err != nil {
+			return err
+		}
+		close(n.caughtUp)
+		return n.introduce(ctx)
 	}
-	return n.introduce(ctx)
+	n.workers.Go(func() { n.settle(background) })
+	if n.id.Joining {
+		return n.joinCluster(ctx)
+	}
+	return nil
+}
+
+// votesAlone reports whether this node is the only one that can lead.
+func (n *Node) votesAlone() bool {
+	alone := false
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter {
+			if string(s.ID) != n.id.ID {
+				return false
+			}
+			alone = true
+		}
+	}
+	return alone
 }
 
 // openFiles opens what is on disk, under the log's lock, and finds out who this node is.
@@ -135,7 +177,11 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for a log: %w", err)
 	}
-	n.id, err = loadIdentity(n.cfg.Dir, hasLog)
+	join := ""
+	if n.cfg.Join != nil {
+		join = n.cfg.Join.ClusterID
+	}
+	n.id, err = loadIdentity(n.cfg.Dir, hasLog, join)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +191,11 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	if hasLog {
 		return snapshots, nil
 	}
-	return snapshots, errors.Join(syncDir(dir), n.bootstrap(snapshots))
+	err = syncDir(dir)
+	if !n.id.Joining {
+		err = errors.Join(err, n.bootstrap(snapshots))
+	}
+	return snapshots, err
 }
 
 // bootstrap writes the first entry of a new cluster: its only member.
@@ -175,17 +225,19 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.raft, n.halt = r, sync.OnceValue(r.Shutdown)
-	members := r.GetConfiguration()
-	if err := members.Error(); err != nil {
-		return fmt.Errorf("read membership: %w", err)
+	n.leaders = newLeaders(n.id.ID, n.cfg.Now)
+	r.RegisterObserver(raft.NewObserver(nil, false, n.leaders.saw))
+	n.quorum = &quorum{
+		raft: r, transport: n.cfg.Transport, id: rc.LocalID, now: n.cfg.Now, contacts: map[raft.ServerID]contact{},
 	}
-	for _, s := range members.Configuration().Servers {
-		if s.ID == rc.LocalID {
-			return nil
-		}
+	n.forwarder = newForwarder(n.cfg.Forward)
+	n.countServers()
+	if n.id.Joining || n.isMember() {
+		return nil
 	}
-	return fmt.Errorf("start raft: the log in %s is not that of node %s, which %s names: it knows %v",
-		n.disk.dir, n.id.ID, identityFile, members.Configuration().Servers)
+	return fmt.Errorf("start raft: the log in %s is not that of node %s, which %s names: it knows %v: "+
+		"if the node was removed from its cluster, move its directory away to let it join as a new one",
+		n.disk.dir, n.id.ID, identityFile, n.servers())
 }
 
 // campaign makes a cluster of one elect itself without waiting for a time-out, and
@@ -193,10 +245,8 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 func (n *Node) campaign(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, electionWait)
 	defer cancel()
-	if members := n.raft.GetConfiguration(); len(members.Configuration().Servers) == 1 {
-		if err := callElection(n.cfg.Transport, n.id.ID); err != nil {
-			n.cfg.Logger.Warn("election will wait for its time-out", "error", err)
-		}
+	if err := callElection(n.cfg.Transport, n.id.ID); err != nil {
+		n.cfg.Logger.Warn("election will wait for its time-out", "error", err)
 	}
 	for {
 		leading, changed := n.Leadership()
@@ -222,9 +272,7 @@ func (n *Node) introduce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	self := n.cfg.Node
-	self.ID = n.id.ID
-	_, err = n.PutNode(ctx, &self)
+	_, err = n.DescribeNode(ctx, n.self())
 	if err != nil && !n.id.Bootstrapping && api.CodeOf(err) == api.CodeDiskFull {
 		n.cfg.Logger.Warn("what this node is could not be updated", "error", err)
 		return nil // a node that runs already goes on, for reads and to be cleaned up
@@ -244,9 +292,13 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) shutDown() error {
+	if n.raft != nil {
+		n.handOver()
+	}
 	close(n.closing)
 	var errs []error
 	if n.raft != nil {
+		n.forwarder.close()
 		errs = append(errs, n.drain(), n.stopRaft())
 	} else if n.cfg.Transport != nil {
 		errs = append(errs, n.cfg.Transport.Close())
@@ -267,7 +319,13 @@ func (n *Node) shutDown() error {
 // answer outstanding.
 func (n *Node) join() error {
 	done := make(chan struct{})
-	go func() { n.workers.Wait(); close(done) }()
+	go func() {
+		n.workers.Wait()
+		if n.quorum != nil {
+			n.quorum.close()
+		}
+		close(done)
+	}()
 	select {
 	case <-done:
 		return nil
@@ -329,6 +387,9 @@ func (n *Node) synced(took time.Duration) {
 
 func (n *Node) applied(took time.Duration) {
 	n.batches.Add(1)
+	if n.several.Load() {
+		n.spread.signal()
+	}
 	n.metrics.applied(took)
 }
 

@@ -200,7 +200,7 @@ func TestWritesThatChangeNothingStayOutOfTheLog(t *testing.T) {
 		}, api.CodeNotFound},
 		"invalid":    {func() error { _, err := n.PutService(t.Context(), service("No"), nil); return err }, api.CodeInvalid},
 		"invalid i":  {func() error { _, err := n.PutInstance(t.Context(), &api.Instance{}, nil); return err }, api.CodeInvalid},
-		"invalid n":  {func() error { _, err := n.PutNode(t.Context(), &api.Node{}); return err }, api.CodeInvalid},
+		"invalid n":  {func() error { _, err := n.DescribeNode(t.Context(), api.Node{}); return err }, api.CodeInvalid},
 		"invalid t":  {func() error { _, err := n.PutToken(t.Context(), &api.Token{}); return err }, api.CodeInvalid},
 		"invalid r":  {func() error { _, err := n.DeleteInstance(t.Context(), api.Ref{}, nil); return err }, api.CodeInvalid},
 		"invalid p":  {func() error { return n.Place(t.Context(), []state.Placement{{}}) }, api.CodeInvalid},
@@ -324,13 +324,13 @@ func TestLeaderPlaces(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		leader.Run(ctx, n, n.cfg.Logger)
+		leader.Run(ctx, leader.Config{Cluster: n, Logger: n.cfg.Logger})
 	}()
 	var refs []api.Ref
 	for i := range 1500 {
 		refs = append(refs, api.Ref{Service: "app", ID: fmt.Sprint(i)})
 	}
-	if err := n.SyncFile(ctx, []*api.Service{service("app", func(s *api.Service) { s.MaxInstances = 2000 })}, refs); err != nil {
+	if err := n.SyncFile(ctx, []*api.Service{service("app", func(s *api.Service) { s.MaxInstances, s.Isolation = 2000, api.IsolationProcess })}, refs); err != nil {
 		t.Fatal(err)
 	}
 	v := n.View()

@@ -19,8 +19,11 @@ const enqueueWait = 5 * time.Second
 func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, error) {
 	// The leader's state holds everything acknowledged, so that what would change nothing
 	// now, or fail, needs no place in the log.
-	if n.IsLeader() {
+	if term := n.leadsIn(); term != 0 {
 		if res, changes := n.store.Preview(c); !changes {
+			if err := n.stillLeads(ctx, term); err != nil {
+				return state.Result{}, err
+			}
 			return res, res.Err
 		}
 	}
@@ -29,6 +32,9 @@ func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, err
 
 // commit has one command written and applied if there is room for it on the disk.
 func (n *Node) commit(ctx context.Context, c *state.Command) (state.Result, error) {
+	if err := n.View().Allows(c); err != nil {
+		return state.Result{}, err
+	}
 	if err := n.disk.writable(); err != nil {
 		n.metrics.refused.Inc()
 		return state.Result{}, err

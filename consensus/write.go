@@ -16,13 +16,13 @@ func (n *Node) PutService(ctx context.Context, s *api.Service, ifMatch *uint64) 
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return stored[*api.Service](n.propose(ctx, &state.Command{PutService: &state.PutService{Service: c, IfMatch: ifMatch}}))
+	return stored[*api.Service](n.submit(ctx, &state.Command{PutService: &state.PutService{Service: c, IfMatch: ifMatch}}, n.propose))
 }
 
 // DeleteService removes a service and its instances, and returns the index at which
 // they are gone.
 func (n *Node) DeleteService(ctx context.Context, name string, ifMatch *uint64) (uint64, error) {
-	res, err := n.propose(ctx, &state.Command{DeleteService: &state.DeleteService{Name: name, IfMatch: ifMatch}})
+	res, err := n.submit(ctx, &state.Command{DeleteService: &state.DeleteService{Name: name, IfMatch: ifMatch}}, n.propose)
 	return res.Index, err
 }
 
@@ -34,7 +34,7 @@ func (n *Node) PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint64
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return stored[*api.Instance](n.propose(ctx, &state.Command{PutInstance: &state.PutInstance{Instance: c, IfMatch: ifMatch}}))
+	return stored[*api.Instance](n.submit(ctx, &state.Command{PutInstance: &state.PutInstance{Instance: c, IfMatch: ifMatch}}, n.propose))
 }
 
 // DeleteInstance removes an instance, and returns the index at which it is gone.
@@ -42,18 +42,8 @@ func (n *Node) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64)
 	if err := ref.Validate(); err != nil {
 		return 0, err
 	}
-	res, err := n.propose(ctx, &state.Command{DeleteInstance: &state.DeleteInstance{Ref: ref, IfMatch: ifMatch}})
+	res, err := n.submit(ctx, &state.Command{DeleteInstance: &state.DeleteInstance{Ref: ref, IfMatch: ifMatch}}, n.propose)
 	return res.Index, err
-}
-
-// PutNode creates or replaces the description of a node; see [Node.PutService].
-func (n *Node) PutNode(ctx context.Context, node *api.Node) (*api.Node, error) {
-	c := *node
-	c.SetDefaults()
-	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	return stored[*api.Node](n.propose(ctx, &state.Command{PutNode: &state.PutNode{Node: c}}))
 }
 
 // PutToken creates or replaces a token; see [Node.PutService].
@@ -63,12 +53,12 @@ func (n *Node) PutToken(ctx context.Context, t *api.Token) (*api.Token, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return stored[*api.Token](n.propose(ctx, &state.Command{PutToken: &state.PutToken{Token: c}}))
+	return stored[*api.Token](n.submit(ctx, &state.Command{PutToken: &state.PutToken{Token: c}}, n.propose))
 }
 
 // DeleteToken removes a token, and returns the index at which it is gone.
 func (n *Node) DeleteToken(ctx context.Context, id string) (uint64, error) {
-	res, err := n.propose(ctx, &state.Command{DeleteToken: &state.DeleteToken{ID: id}})
+	res, err := n.submit(ctx, &state.Command{DeleteToken: &state.DeleteToken{ID: id}}, n.propose)
 	return res.Index, err
 }
 
@@ -97,14 +87,14 @@ func (n *Node) Report(ctx context.Context, reports []api.Report) error {
 			return err
 		}
 	}
-	_, err := n.commit(ctx, &state.Command{Report: &state.Report{Node: n.id.ID, Reports: reports}})
+	_, err := n.submit(ctx, &state.Command{Report: &state.Report{Node: n.id.ID, Reports: reports}}, n.commit)
 	return err
 }
 
-// SyncFile makes the state hold what tenement.toml declares, in one step; see
+// SyncFile makes the state hold what this node's tenement.toml declares, in one step; see
 // [state.SyncFile].
 func (n *Node) SyncFile(ctx context.Context, services []*api.Service, instances []api.Ref) error {
-	c := &state.SyncFile{Services: make([]api.Service, len(services)), Instances: instances}
+	c := &state.SyncFile{Node: n.id.ID, Services: make([]api.Service, len(services)), Instances: instances}
 	for i, s := range services {
 		c.Services[i] = *s
 		c.Services[i].SetDefaults()
@@ -118,6 +108,6 @@ func (n *Node) SyncFile(ctx context.Context, services []*api.Service, instances 
 			return err
 		}
 	}
-	_, err := n.propose(ctx, &state.Command{SyncFile: c})
+	_, err := n.submit(ctx, &state.Command{SyncFile: c}, n.propose)
 	return err
 }

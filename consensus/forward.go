@@ -1,0 +1,282 @@
+package consensus
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus/state"
+)
+
+// Bounds of what goes to the leader at once.
+const (
+	MaxForwarded      = 1000     // commands in a request
+	MaxForwardedBytes = 1 << 20  // of their encoding; one command may be bigger
+	maxForwards       = 4        // requests under way
+	maxForwardWaiting = 4 * 1000 // commands that wait for a request
+	forwardWait       = 10 * time.Second
+	lastForwardWait   = 2 * time.Second // when the node closes
+)
+
+type actorKey struct{}
+
+// WithActor returns a context whose writes are on behalf of a.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+func actorOf(ctx context.Context) Actor {
+	a, _ := ctx.Value(actorKey{}).(Actor)
+	return a
+}
+
+// submit has a command committed, wherever the leader is: by local, if it is this node.
+// It returns once the command's effect is visible here.
+func (n *Node) submit(ctx context.Context, c *state.Command, local func(context.Context, *state.Command) (state.Result, error)) (state.Result, error) {
+	return atLeader(ctx, n,
+		func() (state.Result, error) { return local(ctx, c) },
+		func(leader string) (state.Result, error) { return n.forward(ctx, leader, c) })
+}
+
+func (n *Node) forward(ctx context.Context, leader string, c *state.Command) (state.Result, error) {
+	if n.cfg.Forward == nil {
+		return state.Result{}, errNotLeader()
+	}
+	b, err := c.Encode()
+	if err != nil {
+		return state.Result{}, err
+	}
+	call := &forwardCall{Forwarded{Command: b, Actor: actorOf(ctx)}, make(chan forwardAnswer, 1)}
+	if err := n.forwarder.add(leader, call); err != nil {
+		return state.Result{}, err
+	}
+	select {
+	case a := <-call.done:
+		if a.err != nil {
+			return a.result, a.err
+		}
+		return a.result, n.awaitIndex(ctx, a.result.Index)
+	case <-ctx.Done():
+		if n.forwarder.drop(leader, call) {
+			return state.Result{}, waited(ctx, "forward write")
+		}
+		return state.Result{}, waited(ctx, "forward write, which may still happen")
+	}
+}
+
+// awaitIndex waits until this node has applied what the leader has.
+func (n *Node) awaitIndex(ctx context.Context, index uint64) error {
+	if index == 0 || n.View().Index() >= index {
+		return nil
+	}
+	if _, err := n.WaitIndex(ctx, index-1); err != nil {
+		return fmt.Errorf("%w, though the write has been committed: it is not visible on this node yet", err)
+	}
+	return nil
+}
+
+// forwardCall is a command that waits for the leader's answer.
+type forwardCall struct {
+	Forwarded
+	done chan forwardAnswer // takes one without a reader
+}
+
+type forwardAnswer struct {
+	result state.Result
+	err    error
+}
+
+// forwarder sends commands to the leader. While some are on their way those that come
+// wait and share the next request.
+type forwarder struct {
+	send func(ctx context.Context, leader string, batch []Forwarded) ([]ForwardResult, error)
+
+	ctx    context.Context // ends with the node
+	cancel context.CancelFunc
+	flying sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	leader  string // of those that wait
+	waiting []*forwardCall
+	flights int
+}
+
+func newForwarder(send func(context.Context, string, []Forwarded) ([]ForwardResult, error)) *forwarder {
+	f := &forwarder{send: send}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f
+}
+
+func (f *forwarder) add(leader string, c *forwardCall) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errClosing
+	}
+	if len(f.waiting) >= maxForwardWaiting {
+		return &api.Error{
+			Code: api.CodeUnavailable, RetryAfter: api.Seconds(1),
+			Message: fmt.Sprintf("forward write: %d writes wait for the leader already", len(f.waiting)),
+		}
+	}
+	if leader != f.leader {
+		f.refuse(errNotLeader()) // what waits for the last one is for its callers to repeat
+		f.leader = leader
+	}
+	f.waiting = append(f.waiting, c)
+	if f.flights < maxForwards {
+		f.flights++
+		f.flying.Go(f.fly)
+	}
+	return nil
+}
+
+// drop takes c back, if it is not on its way yet.
+func (f *forwarder) drop(leader string, c *forwardCall) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if leader != f.leader {
+		return false
+	}
+	for i, w := range f.waiting {
+		if w == c {
+			f.waiting = append(f.waiting[:i:i], f.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+func (f *forwarder) refuse(err error) {
+	for _, c := range f.waiting {
+		c.done <- forwardAnswer{err: err}
+	}
+	f.waiting = nil
+}
+
+// close refuses what waits, and waits for the answers to what is on its way, but not
+// for long.
+func (f *forwarder) close() {
+	f.mu.Lock()
+	f.closed = true
+	f.refuse(errClosing)
+	f.mu.Unlock()
+	end := time.AfterFunc(lastForwardWait, f.cancel)
+	defer end.Stop()
+	f.flying.Wait()
+	f.cancel()
+}
+
+// fly sends what waits until nothing does.
+func (f *forwarder) fly() {
+	for {
+		leader, calls := f.take()
+		if len(calls) == 0 {
+			return
+		}
+		f.round(leader, calls)
+	}
+}
+
+func (f *forwarder) take() (leader string, calls []*forwardCall) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, size := 0, 0
+	for n < len(f.waiting) && n < MaxForwarded && (n == 0 || size+len(f.waiting[n].Command) <= MaxForwardedBytes) {
+		size += len(f.waiting[n].Command)
+		n++
+	}
+	calls, f.waiting = f.waiting[:n:n], f.waiting[n:]
+	if n == 0 {
+		f.flights--
+	}
+	return f.leader, calls
+}
+
+func (f *forwarder) round(leader string, calls []*forwardCall) {
+	batch := make([]Forwarded, len(calls))
+	for i, c := range calls {
+		batch[i] = c.Forwarded
+	}
+	ctx, cancel := context.WithTimeout(f.ctx, forwardWait)
+	defer cancel()
+	results, err := f.send(ctx, leader, batch)
+	switch {
+	case err != nil && neverHappened(err):
+		err = fmt.Errorf("forward write to the leader: %w", err)
+	case err != nil:
+		err = api.Errorf(api.CodeTimeout, "forward write to the leader, where it may have happened: %w", err)
+	case len(results) != len(calls):
+		err = api.Errorf(api.CodeInternal, "forward write to the leader: got %d results for %d commands", len(results), len(calls))
+	}
+	for i, c := range calls {
+		if err != nil {
+			c.done <- forwardAnswer{err: err}
+			continue
+		}
+		res, err := results[i].decode()
+		c.done <- forwardAnswer{res, err}
+	}
+}
+
+// ApplyForwarded is the leader's side of [Config.Forward]: it commits the commands that
+// the node named from, whose certificate has been checked, has forwarded.
+func (n *Node) ApplyForwarded(ctx context.Context, from string, batch []Forwarded) []ForwardResult {
+	results := make([]ForwardResult, len(batch))
+	var wg sync.WaitGroup
+	for i := range batch {
+		wg.Go(func() { results[i] = encodeResult(n.applyForwarded(ctx, from, &batch[i])) })
+	}
+	wg.Wait()
+	return results
+}
+
+func (n *Node) applyForwarded(ctx context.Context, from string, f *Forwarded) (state.Result, error) {
+	if !n.IsLeader() {
+		return state.Result{}, errNotLeader()
+	}
+	c, err := decodeCommand(f.Command)
+	if err != nil {
+		return state.Result{}, api.Errorf(api.CodeInvalid, "read forwarded command: %w", err)
+	}
+	if err := n.authorize(from, f.Actor, c); err != nil {
+		return state.Result{}, err
+	}
+	res, err := n.propose(ctx, c)
+	if err != nil && mayHaveHappened(err) {
+		err = api.Errorf(api.CodeTimeout, "%w: the write may have happened", err)
+	}
+	return res, err
+}
+
+// authorize decides whether a node may forward a command: what it says of itself it may
+// say, what only a leader decides nobody may forward, the rest is for Config.Authorize.
+func (n *Node) authorize(from string, actor Actor, c *state.Command) error {
+	forbidden := func(what string) error {
+		return api.Errorf(api.CodeForbidden, "authorize forwarded command: node %s may not %s", from, what)
+	}
+	switch {
+	case c.Report != nil:
+		if c.Report.Node != from {
+			return forbidden("report for node " + c.Report.Node)
+		}
+		return nil
+	case c.DescribeNode != nil:
+		if c.DescribeNode.Node.ID != from {
+			return forbidden("describe node " + c.DescribeNode.Node.ID)
+		}
+		return nil
+	case c.SyncFile != nil && c.SyncFile.Node != from:
+		return forbidden("declare the file of another node")
+	case c.InitCluster != nil, c.Place != nil, c.EndMove != nil, c.NodeStatus != nil, c.PutNode != nil:
+		return forbidden("decide what the leader decides")
+	case actor.Node != "" && actor.Node != from:
+		return forbidden("act for node " + actor.Node)
+	case n.cfg.Authorize == nil:
+		return forbidden("forward users' commands here")
+	}
+	return n.cfg.Authorize(actor, c)
+}
