@@ -2,11 +2,26 @@ package schedule
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/state"
 )
+
+// cpu reports what an operation takes of a CPU, which is what counts on a busy machine.
+func cpu(b *testing.B) (report func()) {
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	return func() { b.ReportMetric(float64(used()-before)/float64(b.N)/1e6, "cpu-ms/op") }
+}
 
 // big is a cluster of nodes in three zones with instances of services, all in the real
 // state, as what a view costs is part of what a plan costs.
@@ -75,26 +90,30 @@ func place(tb testing.TB, s *state.Store, plan []state.Placement) {
 }
 
 func BenchmarkPlan(b *testing.B) {
-	for _, services := range []int{10, 1000, 100_000} {
+	for _, services := range []int{10, 1000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("scratch/services=%d", services), func(b *testing.B) {
 			v := big(b, 1000, services, 100_000).View()
 			b.ReportAllocs()
+			report := cpu(b)
 			for b.Loop() {
 				if got := len(Plan(v, start, nil)); got != 100_000 {
 					b.Fatalf("placed %d", got)
 				}
 			}
+			report()
 		})
 	}
 	s := big(b, 1000, 1000, 100_000)
 	place(b, s, Plan(s.View(), start, nil))
 	b.Run("settled", func(b *testing.B) {
 		v := s.View()
+		report := cpu(b)
 		for b.Loop() {
 			if got := len(Plan(v, start, nil)); got != 0 {
 				b.Fatalf("placed %d", got)
 			}
 		}
+		report()
 	})
 	n, _ := s.View().Node("node-0500")
 	c := state.Command{NodeStatus: &state.NodeStatus{ID: n.ID, Since: n.StatusSince, Status: api.NodeDown, At: start, Deadline: start}}
@@ -108,19 +127,23 @@ func BenchmarkPlan(b *testing.B) {
 	b.Run("death", func(b *testing.B) {
 		v := s.View()
 		b.ReportAllocs()
+		report := cpu(b)
 		for b.Loop() {
 			if got := len(Plan(v, start, nil)); got < 50 || got > 200 {
 				b.Fatalf("placed %d", got)
 			}
 		}
+		report()
 	})
 	b.Run("explain", func(b *testing.B) {
 		v := s.View()
+		report := cpu(b)
 		for b.Loop() {
 			r, err := Explain(v, start, nil, api.PlanRequest{})
 			if err != nil || len(r.Changes) < 50 {
 				b.Fatal(r, err)
 			}
 		}
+		report()
 	})
 }

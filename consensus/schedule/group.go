@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,8 @@ type group struct {
 	need    amounts
 	load    load
 	hash    uint64
-	total   int // its instances, wherever they are
+	total   int  // its instances, wherever they are
+	alone   bool // stands for groups of one each, with nothing to spread; see [planner.pool]
 
 	// What follows is only there if the plan has work for the group.
 	class *class
@@ -106,6 +108,8 @@ func (g *group) name() string {
 // exclude each other, and who asks for the one does not get the default of the other.
 func (g *group) level() int {
 	switch {
+	case g.alone:
+		return levelNone
 	case g.rules.SpreadBy == api.SpreadByZone:
 		return levelZone
 	case g.rules.SpreadBy == api.SpreadByRegion:
@@ -126,6 +130,55 @@ func (g *group) count(n, d int32) {
 	}
 }
 
+// shape is what makes groups of one interchangeable.
+type shape struct {
+	batchKey
+	class    *class
+	need     amounts
+	strategy api.Strategy
+	stop     bool
+	persist  bool
+}
+
+// pool makes one batch of the batches of groups that have a single instance, as far as
+// they ask the same: such an instance is spread over nothing, so that the nodes need
+// not be looked at for each of them. Those that keep away from others, or others from
+// them, are left alone.
+func (p *planner) pool() {
+	pools := map[shape]*batch{}
+	for key, b := range p.batches {
+		g := b.group
+		if g.total > 1 || len(g.rules.AntiAffinity) > 0 || len(p.named[g.service.Name]) > 0 {
+			continue
+		}
+		s := shape{
+			batchKey: key, class: p.classOf(g), need: g.need, strategy: g.rules.Strategy,
+			stop: g.service.Disconnect() == api.DisconnectStop, persist: g.service.Persist(),
+		}
+		s.group = nil
+		pooled, ok := pools[s]
+		if !ok {
+			pooled = &batch{batchKey: key}
+			pools[s] = pooled
+		}
+		if compareGroups(g, pooled.group) < 0 {
+			pooled.group = g
+		}
+		pooled.items = append(pooled.items, b.items...)
+		delete(p.batches, key)
+	}
+	for _, b := range pools {
+		g := *b.group
+		g.alone = true
+		b.group = &g
+		p.batches[b.batchKey] = b
+	}
+}
+
+func compareGroups(a, b *group) int {
+	return cmp.Or(strings.Compare(a.service.Name, b.service.Name), strings.Compare(a.fleet, b.fleet))
+}
+
 // census counts who is where, for the groups that have work.
 func (p *planner) census() {
 	scan := map[string]bool{}
@@ -135,6 +188,9 @@ func (p *planner) census() {
 			continue
 		}
 		g.class = p.classOf(g)
+		if g.alone {
+			continue
+		}
 		g.here = counts{}
 		scan[g.service.Name] = true
 		g.shy = track(p.averse, g.service.Name)
@@ -157,8 +213,8 @@ func (p *planner) census() {
 			if g = p.groupOf(i, g); g == nil || len(g.counted) == 0 {
 				continue
 			}
-			if n, ok := p.byID[i.Node]; ok && !p.fateOf(g.service, i).lost() {
-				g.count(n, 1)
+			if f, at := p.fateOf(g.service, i); !f.lost() {
+				g.count(at, 1)
 			}
 			if i.Previous != nil && i.Previous.Node != i.Node {
 				if n, ok := p.byID[i.Previous.Node]; ok {

@@ -81,6 +81,7 @@ func (p *planner) run() {
 	if len(p.batches) == 0 {
 		return
 	}
+	p.pool()
 	p.census()
 	work := make([]*batch, 0, len(p.batches))
 	for _, b := range p.batches {
@@ -136,8 +137,7 @@ func compareBatches(a, b *batch) int {
 		compareBool(b.home != "", a.home != ""),
 		compareBool(a.held, b.held),
 		b.group.need.compare(a.group.need),
-		strings.Compare(a.group.service.Name, b.group.service.Name),
-		strings.Compare(a.group.fleet, b.group.fleet),
+		compareGroups(a.group, b.group),
 		strings.Compare(a.pin, b.pin),
 		strings.Compare(a.home, b.home),
 	)

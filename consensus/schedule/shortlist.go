@@ -65,7 +65,9 @@ func (l *shortlist) chosen(p *planner, b *batch, n int32) {
 	d := &l.domains[0]
 	d.count++
 	top := &d.candidates[0]
-	top.own++
+	if l.weigh > 0 {
+		top.own++
+	}
 	top.load = p.nodes[n].with(b.group.load)
 	if p.crowded(b, n).kind != none {
 		l.room--
@@ -114,7 +116,7 @@ func (l *shortlist) build(p *planner, b *batch) {
 		l.starts[c.domain]++
 	}
 	l.room = len(l.all)
-	l.divide()
+	l.divide(level)
 	l.weigh, l.ahead = 0, 1
 	if level != levelNone {
 		domains := int64(len(l.domains))
@@ -141,12 +143,18 @@ func (l *shortlist) countGroup(p *planner, g *group, level int) {
 }
 
 // divide sorts all candidates by domain; starts has how many each has.
-func (l *shortlist) divide() {
+func (l *shortlist) divide(level int) {
+	l.domains = l.domains[:0]
+	if level == levelNode { // one each, and sorted already
+		for i := range l.all {
+			l.domains = append(l.domains, domain{candidates: l.all[i : i+1 : i+1]})
+		}
+		return
+	}
 	if cap(l.sorted) < len(l.all) {
 		l.sorted = make([]candidate, len(l.all))
 	}
 	l.sorted = l.sorted[:len(l.all)]
-	l.domains = l.domains[:0]
 	at := int32(0)
 	for i, size := range l.starts {
 		l.starts[i] = at

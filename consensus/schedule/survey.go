@@ -52,24 +52,26 @@ func (f fate) rank() rank {
 	}
 }
 
-// fateOf returns what is to become of an instance of s.
-func (p *planner) fateOf(s *api.Service, i *api.Instance) fate {
+// fateOf returns what is to become of an instance of s, and the node that it is on if
+// there is such a node.
+func (p *planner) fateOf(s *api.Service, i *api.Instance) (f fate, at int32) {
 	if i.Node == "" {
-		return unplaced
+		return unplaced, 0
 	}
 	at, ok := p.byID[i.Node]
 	if !ok {
-		return nodeGone
+		return nodeGone, 0
 	}
-	switch n := &p.nodes[at]; {
-	case n.Status == api.NodeLeft:
-		return nodeLeft
-	case !n.Reachable():
-		return p.fateOnDown(s, n.Node)
-	case n.Eligibility == api.EligibilityDraining:
-		return fateOnDraining(i)
+	n := &p.nodes[at]
+	switch n.shut.kind {
+	case left:
+		return nodeLeft, at
+	case down:
+		return p.fateOnDown(s, n.Node), at
+	case draining:
+		return fateOnDraining(i), at
 	default:
-		return stays
+		return stays, at
 	}
 }
 
@@ -134,7 +136,7 @@ func (p *planner) settled() bool {
 		return false
 	}
 	for _, n := range p.nodes {
-		if n.Reachable() && n.Eligibility != api.EligibilityDraining {
+		if n.shut.kind != down && n.shut.kind != draining {
 			continue
 		}
 		for i := range p.view.InstancesOn(n.ID) {
@@ -142,7 +144,7 @@ func (p *planner) settled() bool {
 			if !ok {
 				continue
 			}
-			if f := p.fateOf(s, i); f.lost() || f.leaves() {
+			if f, _ := p.fateOf(s, i); f.lost() || f.leaves() {
 				return false
 			}
 		}
@@ -159,12 +161,10 @@ func (p *planner) survey() {
 		}
 		g.total++
 		p.noteMove(i)
-		f := p.fateOf(g.service, i)
+		f, at := p.fateOf(g.service, i)
 		if !f.lost() {
-			if n, ok := p.byID[i.Node]; ok {
-				p.nodes[n].take(g.needFor(i.Desired == api.DesiredStopped), 1)
-				p.nodes[n].load.add(g.load, 1)
-			}
+			p.nodes[at].take(g.needFor(i.Desired == api.DesiredStopped), 1)
+			p.nodes[at].load.add(g.load, 1)
 		}
 		if i.Previous != nil || i.DataNode != "" {
 			p.traces(g, i, 1)

@@ -5,11 +5,11 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/state"
+	"pgregory.net/rapid"
 )
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -171,7 +171,7 @@ func (w *world) get(name string) *api.Instance {
 }
 
 // apply carries out placements, as consensus/state does.
-func (w *world) apply(t testing.TB, placements []state.Placement) {
+func (w *world) apply(t rapid.TB, placements []state.Placement) {
 	for _, p := range placements {
 		i := w.get(p.Ref.String())
 		if p.Generation != i.Generation+1 {
