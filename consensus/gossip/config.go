@@ -69,8 +69,8 @@ func (c *Config) setDefaults() {
 }
 
 func (c *Config) validate() error {
-	if _, err := uuid.Parse(c.NodeID); err != nil {
-		return fmt.Errorf("node id %q: %w", c.NodeID, err)
+	if !isUUID(c.NodeID) {
+		return fmt.Errorf("node id %q: a UUID in lower case", c.NodeID)
 	}
 	if c.ClusterID == "" || len(c.ClusterID) > memberlist.LabelMaxSize {
 		return fmt.Errorf("cluster id %q: 1 to %d bytes", c.ClusterID, memberlist.LabelMaxSize)
@@ -97,6 +97,11 @@ func (c *Config) validate() error {
 		return fmt.Errorf("advertise %q: an IP address that others can reach", c.Advertise)
 	}
 	return nil
+}
+
+func isUUID(s string) bool {
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
 }
 
 // lan returns memberlist's settings for a local network under the rules of this

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/hashicorp/memberlist"
 )
 
@@ -70,7 +69,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 }
 
 func admit(n *memberlist.Node) error {
-	if id, err := uuid.Parse(n.Name); err != nil || id.String() != n.Name {
+	if !isUUID(n.Name) {
 		return errors.New("name is no UUID")
 	}
 	if addr := addrPort(n.Addr, n.Port); !addr.IsValid() || addr.Addr().IsUnspecified() || n.Port == 0 {

@@ -112,6 +112,9 @@ func (p *Pool) start() error {
 	if err := p.lookNow(); err != nil {
 		return err
 	}
+	if p.known[p.cfg.NodeID] == nil {
+		return fmt.Errorf("%s:%d is no address that others can reach", ip, m.AdvertisePort)
+	}
 	return p.metrics.register(p)
 }
 

@@ -144,12 +144,19 @@ func TestJoinEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// nowhere is a transport that cannot say where it is.
+type nowhere struct{ mirrorTransport }
+
+func (nowhere) FinalAdvertiseAddr(string, int) (net.IP, int, error) { return net.IPv4zero, 0, nil }
+
 func TestOpenRefuses(t *testing.T) {
 	tests := map[string]struct {
 		change func(*Config)
 		want   string
 	}{
 		"id":         {func(c *Config) { c.NodeID = "node-1" }, "node id"},
+		"upper case": {func(c *Config) { c.NodeID = strings.ToUpper(c.NodeID) }, "lower case"},
+		"nowhere":    {func(c *Config) { c.Transport = nowhere{} }, "no address that others can reach"},
 		"cluster":    {func(c *Config) { c.ClusterID = "" }, "cluster id"},
 		"bind":       {func(c *Config) { c.Bind = "localhost" }, `bind "localhost"`},
 		"port":       {func(c *Config) { c.Port = 65536 }, "port 65536"},

@@ -62,6 +62,7 @@ type transport struct {
 	streams    chan net.Conn
 	done       chan struct{}
 	wg         sync.WaitGroup
+	once       sync.Once
 
 	mu     sync.Mutex
 	open   map[*stream]struct{} // nil after Shutdown
@@ -165,17 +166,19 @@ func (t *transport) track(c net.Conn, peer string, in bool) (*stream, bool) {
 }
 
 // Shutdown implements memberlist.Transport.
-func (t *transport) Shutdown() error {
-	err := t.Transport.Shutdown()
-	close(t.done)
-	t.wg.Wait()
-	t.mu.Lock()
-	open := t.open
-	t.open = nil
-	t.mu.Unlock()
-	for s := range open {
-		err = errors.Join(err, s.Conn.Close())
-	}
+func (t *transport) Shutdown() (err error) {
+	t.once.Do(func() { // memberlist calls it also when it fails to start
+		err = t.Transport.Shutdown()
+		close(t.done)
+		t.wg.Wait()
+		t.mu.Lock()
+		open := t.open
+		t.open = nil
+		t.mu.Unlock()
+		for s := range open {
+			err = errors.Join(err, s.Conn.Close())
+		}
+	})
 	return err
 }
 
