@@ -133,6 +133,8 @@ func TestValidateInstance(t *testing.T) {
 		{weight(101), "weight", "101", "0 to 100"},
 		{weight(-1), "weight", "-1", "0 to 100"},
 		{func(i *i) { i.Source = "" }, "source", "", `one of "api", "file", "request", "fleet"`},
+		{func(i *i) { i.Pin = strings.Repeat("x", 65) }, "pin", strings.Repeat("x", 65), "the id of a node"},
+		{func(i *i) { i.Fleet = "F" }, "fleet", "F", wantName},
 	})
 }
 
@@ -144,6 +146,7 @@ func TestValidateNode(t *testing.T) {
 		{func(n *n) { n.Eligibility = "no" }, "eligibility", "no", `one of "eligible", "cordoned", "draining"`},
 		{func(n *n) { n.Capacity.CPUs = -1 }, "capacity.cpus", "-1", "0 or more"},
 		{func(n *n) { n.Capacity.Memory = -1 }, "capacity.memory", "-1B", "0 or more"},
+		{func(n *n) { n.Capacity.Storage = -1 }, "capacity.storage", "-1B", "0 or more"},
 	})
 }
 
@@ -287,7 +290,7 @@ func TestErrors(t *testing.T) {
 // Values are checked as they come from anywhere: Validate must not panic on what was
 // never given its defaults.
 func TestValidateZero(t *testing.T) {
-	for _, v := range []interface{ Validate() error }{new(api.Service), new(api.Instance), new(api.Node), new(api.Token)} {
+	for _, v := range []interface{ Validate() error }{new(api.Service), new(api.Instance), new(api.Node), new(api.Token), new(api.Fleet), new(api.JoinToken)} {
 		if err := v.Validate(); api.CodeOf(err) != api.CodeInvalid {
 			t.Errorf("%v: got %v", reflect.TypeOf(v), err)
 		}
