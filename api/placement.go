@@ -72,9 +72,11 @@ func (p *PlacementRules) IsZero() bool {
 
 // Equal reports whether two sets of rules mean the same.
 func (p *PlacementRules) Equal(o *PlacementRules) bool {
-	a, b := p.WithDefaults(), o.WithDefaults()
-	return a.Strategy == b.Strategy && a.SpreadBy == b.SpreadBy && slices.Equal(a.Constraints, b.Constraints) &&
-		slices.Equal(a.Affinities, b.Affinities) && slices.Equal(a.AntiAffinity, b.AntiAffinity)
+	if p == nil || o == nil {
+		return p.IsZero() && o.IsZero()
+	}
+	return p.strategy() == o.strategy() && p.spreadBy() == o.spreadBy() && slices.Equal(p.Constraints, o.Constraints) &&
+		slices.Equal(p.Affinities, o.Affinities) && slices.Equal(p.AntiAffinity, o.AntiAffinity)
 }
 
 // Clone returns a deep copy; nil for nil.
