@@ -15,6 +15,9 @@ import (
 	"go.uber.org/goleak"
 )
 
+// raceDetector says that the tests run under it.
+var raceDetector bool
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testCluster = "8d3f7f8e-53a1-4c52-9c55-57d3f5a1b001"
