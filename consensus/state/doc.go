@@ -1,4 +1,4 @@
-// Package state is the cluster's replicated state: services, instances, nodes and
+// Package state is the cluster's replicated state: services, fleets, instances, nodes and
 // tokens, and the commands that change them.
 //
 // It knows nothing of Raft. Commands go in as bytes, in the same order on every node,

@@ -61,6 +61,7 @@ type writer struct {
 	data
 	weights *weights
 	events  []api.Event
+	txn     txn // room for the one at work
 }
 
 func (w *writer) applyEntry(entry []byte) ([]Result, error) {
@@ -85,7 +86,8 @@ func (w *writer) apply(c *Command) Result {
 	if op == nil {
 		return Result{Err: api.Errorf(api.CodeInternal, "apply command: want exactly one operation")}
 	}
-	t := &txn{data: w.data, weights: w.weights, at: w.index + 1, now: c.Time}
+	t := &w.txn
+	*t = txn{data: w.data, weights: w.weights, at: w.index + 1, now: c.Time}
 	object, err := op.apply(t)
 	if err != nil {
 		return Result{Err: err}
