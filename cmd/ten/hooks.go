@@ -35,5 +35,15 @@ type serveOptions struct {
 	TLS     bool
 	Email   string // of the ACME account
 	Staging bool   // use the ACME staging server
+
+	Join            []string // peer ports of servers of the cluster
+	SecretFile      string
+	TokenFile       string
+	BootstrapExpect *int
+	NodeName        string
+	PeerPort        *int // 0: any free port
+	GossipPort      *int // 0: any free port
+	Advertise       string
+
 	Version string // of this binary
 }

@@ -41,6 +41,8 @@ func configOptions(o serveOptions) config.Options {
 		Flags: config.Flags{
 			DataDir: o.DataDir, Bind: o.Bind, Port: o.Port, Domain: o.Domain,
 			TLS: o.TLS, Email: o.Email, Staging: o.Staging,
+			Join: o.Join, SecretFile: o.SecretFile, TokenFile: o.TokenFile, BootstrapExpect: o.BootstrapExpect,
+			NodeName: o.NodeName, PeerPort: o.PeerPort, GossipPort: o.GossipPort, Advertise: o.Advertise,
 		},
 	}
 }

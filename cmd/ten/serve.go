@@ -16,7 +16,7 @@ import (
 
 func (a *app) serveCommand() *cobra.Command {
 	var o serveOptions
-	var port int
+	var n portFlags
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the server",
 		Long: `Runs the server with the services of tenement.toml, until SIGINT (Ctrl-C), which also
@@ -30,7 +30,7 @@ the first that there is.`,
 			if a.hooks.Serve == nil {
 				return fmt.Errorf("ten serve needs Linux, this is %s; the other commands work here with --server", runtime.GOOS)
 			}
-			o.finish(a, cmd, port)
+			o.finish(a, cmd, n)
 			var tell func(serving)
 			if a.screen.out {
 				tell = a.guide
@@ -38,13 +38,13 @@ the first that there is.`,
 			return a.hooks.Serve(cmd.Context(), o, tell)
 		},
 	}
-	o.flags(cmd, &port)
+	o.flags(cmd, &n)
 	return cmd
 }
 
 func (a *app) configCommand() *cobra.Command {
 	var o serveOptions
-	var port int
+	var n portFlags
 	cmd := &cobra.Command{
 		Use: "config", Short: "Print the configuration that 'ten serve' would run with",
 		Long:    "Checks tenement.toml, the environment and the flags as 'ten serve' does, and prints\nwhat they come to: a tenement.toml with every default spelled out.",
@@ -54,7 +54,7 @@ func (a *app) configCommand() *cobra.Command {
 			if a.hooks.Config == nil {
 				return fmt.Errorf("ten config needs Linux, this is %s", runtime.GOOS)
 			}
-			o.finish(a, cmd, port)
+			o.finish(a, cmd, n)
 			text, value, err := a.hooks.Config(o)
 			switch {
 			case err != nil:
@@ -66,28 +66,8 @@ func (a *app) configCommand() *cobra.Command {
 			}
 		},
 	}
-	o.flags(cmd, &port)
+	o.flags(cmd, &n)
 	return cmd
-}
-
-func (o *serveOptions) flags(cmd *cobra.Command, port *int) {
-	f := cmd.Flags()
-	f.StringVar(&o.Config, "config", "", "configuration `file` (TENEMENT_CONFIG; default: tenement.toml if there is one)")
-	f.StringVar(&o.Bind, "bind", "", "`address` to listen on (TENEMENT_BIND; default: all)")
-	f.IntVar(port, "port", 8080, "HTTP port, 0 for any that is free (TENEMENT_PORT)")
-	f.StringVar(&o.Domain, "domain", "", "`domain` under which the services are reached (TENEMENT_DOMAIN; default: localhost)")
-	f.BoolVar(&o.TLS, "tls", false, "serve HTTPS: not in this version, which refuses it")
-	f.StringVar(&o.Email, "email", "", "`address` for the ACME account, for --tls")
-	f.BoolVar(&o.Staging, "staging", false, "use the ACME staging server, for --tls")
-	must(cmd.MarkFlagFilename("config", "toml"))
-}
-
-// finish adds what other flags and the program itself say.
-func (o *serveOptions) finish(a *app, cmd *cobra.Command, port int) {
-	o.DataDir, o.Version = a.dataDir, version
-	if cmd.Flags().Changed("port") {
-		o.Port = &port
-	}
 }
 
 func (a *app) initCommand() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,17 +20,19 @@ func TestServePassesItsFlags(t *testing.T) {
 	w := newWorld(t)
 	var got serveOptions
 	w.hooks.Serve = func(_ context.Context, o serveOptions, _ func(serving)) error { got = o; return nil }
-	if _, stderr, code := w.run(t.Context(), "serve"); code != 0 || got.Port != nil || got.Domain != "" || got.DataDir != "" {
+	if _, stderr, code := w.run(t.Context(), "serve"); code != 0 || !reflect.DeepEqual(got, serveOptions{Version: version}) {
 		t.Fatalf("exit %d, %+v: %s", code, got, stderr)
 	}
 	_, stderr, code := w.run(t.Context(), "serve", "--port", "0", "--domain", "d", "--bind", "::1", "--tls", "--email", "e", "--staging",
-		"--config", "c.toml", "--data-dir", "x")
-	if code != 0 || got.Port == nil || *got.Port != 0 {
-		t.Fatalf("exit %d, %+v: %s", code, got, stderr)
+		"--config", "c.toml", "--data-dir", "x", "--join", "a:1,b", "--join", "c", "--secret-file", "s", "--token-file", "t",
+		"--bootstrap-expect", "3", "--node-name", "n", "--peer-port", "0", "--gossip-port", "2", "--advertise", "h")
+	want := serveOptions{
+		Config: "c.toml", DataDir: "x", Domain: "d", Bind: "::1", Port: number(0), TLS: true, Email: "e", Staging: true, Version: version,
+		Join: []string{"a:1", "b", "c"}, SecretFile: "s", TokenFile: "t", BootstrapExpect: number(3), NodeName: "n",
+		PeerPort: number(0), GossipPort: number(2), Advertise: "h",
 	}
-	got.Port = nil
-	if want := (serveOptions{Config: "c.toml", DataDir: "x", Domain: "d", Bind: "::1", TLS: true, Email: "e", Staging: true, Version: version}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
+	if code != 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("exit %d, got %+v, want %+v: %s", code, got, want, stderr)
 	}
 	w.hooks.Serve = func(context.Context, serveOptions, func(serving)) error {
 		return api.FieldErrors{{Field: "tenement.toml:3: service.a.health", Got: "x", Want: "a path"}}
