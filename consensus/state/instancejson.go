@@ -8,9 +8,9 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 )
 
-// A snapshot is mostly instances, a million perhaps, and encoding/json takes ten times as
-// long for one as it should. jsonWriter.instance writes the bytes that encoding/json would;
-// instanceParser reads such bytes, and gives up on all others, which are left to
+// A snapshot is mostly instances, a million perhaps, and encoding/json takes five times as
+// long for each as is needed. jsonWriter.instance writes the bytes that encoding/json
+// would; instanceParser reads such bytes, and gives up on all others, which are left to
 // encoding/json. So neither has a say in what the format is, and tests hold both to it.
 
 // jsonWriter appends JSON to b, until something can't be JSON.
