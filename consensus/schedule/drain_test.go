@@ -106,6 +106,29 @@ func TestDrain(t *testing.T) {
 			w.add("web:a", on("n1"))
 			w.add("web:b") // there is room for one
 		}, []step{{nil, "web:b=n2"}, {serves(), ""}}},
+		{"what leaves a zone does not count there, what stays does", func(w *world) {
+			w.service("x")
+			w.service("web", rules(api.PlacementRules{SpreadBy: api.SpreadByZone}))
+			w.node("n1", drain, zone("z1"))
+			w.node("n2", zone("z1"))
+			w.node("n3", zone("z2"))
+			w.node("n5", zone("z2"))
+			w.add("x:b", on("n2"))
+			w.add("web:a", on("n1"))
+			w.add("web:b", on("n3"))
+		}, []step{
+			{nil, "web:a=n2+"},
+			{func(w *world) {
+				w.serve()
+				w.add("web:c", on("n1"), pin("n9")) // can't go
+				w.get("web:a").Node = "n4"
+				w.node("n4", drain, zone("z3"))
+				w.get("web:b").Node = "n4"
+				w.add("x:a", on("n3"))
+				w.add("x:c", on("n5"))
+				w.add("x:d", on("n5"))
+			}, "web:a=n3+"},
+		}},
 		{"the target of a move drains: on to the next, the first still serving", func(w *world) {
 			onlyN2(w).service("web")
 			w.add("web:a", on("n1"))

@@ -223,12 +223,21 @@ func TestPlan(t *testing.T) {
 			w.add("web:b").DataNode = "n3" // can't
 			w.add("web:c")
 		}},
-		{name: "to where the data are, their room being its own", want: "web:a=n1", do: func(w *world) {
+		{name: "to where the data are, their room being their own", want: "web:a=n1 web:b=n1", do: func(w *world) {
 			storage := func(n *api.Node) { n.Capacity.Storage = 100 }
 			w.node("n1", storage)
 			w.node("n2", storage, cordon)
-			w.service("web", persist, func(s *api.Service) { s.StorageQuota = 60 })
+			w.service("web", persist, func(s *api.Service) { s.StorageQuota = 50 })
 			w.add("web:a").DataNode = "n1"
+			w.add("web:b").DataNode = "n1"
+		}},
+		{name: "instances of many services are spread too", want: "a:x=n2 b:x=n1 c:x=n2 d:x=n1", do: func(w *world) {
+			w.node("n1")
+			w.node("n2")
+			for _, name := range []string{"a", "b", "c", "d"} {
+				w.service(name)
+				w.add(name + ":x")
+			}
 		}},
 		{name: "the emptier by share", want: "web:a=n2", do: func(w *world) {
 			w.node("n1", gib(4))

@@ -193,7 +193,11 @@ func (p *planner) choose(b *batch, it item) (int32, bool) {
 		return n, ok
 	}
 	if n, ok := p.byID[b.home]; ok && !p.list.built && p.welcomes(b, it, n) {
-		p.explainPlace(b, it, n, "its data are there")
+		how := "it still serves there"
+		if it.DataNode != "" {
+			how = "its data are there"
+		}
+		p.explainPlace(b, it, n, how)
 		return n, true
 	}
 	n, ok := p.list.best(p, b)

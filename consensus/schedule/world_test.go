@@ -5,6 +5,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -216,7 +217,7 @@ func (w *world) serve(names ...string) {
 // where returns "id=node,node…" of the placements, by instance.
 func where(plan []state.Placement) string {
 	plan = slices.Clone(plan)
-	slices.SortFunc(plan, func(a, b state.Placement) int { return compareStrings(a.Ref.String(), b.Ref.String()) })
+	slices.SortFunc(plan, func(a, b state.Placement) int { return strings.Compare(a.Ref.String(), b.Ref.String()) })
 	s := ""
 	for _, p := range plan {
 		s += fmt.Sprintf(" %s=%s", p.Ref, p.Node)
@@ -225,17 +226,6 @@ func where(plan []state.Placement) string {
 		}
 	}
 	return s[min(1, len(s)):]
-}
-
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
 }
 
 // shuffled is the same world in another order.
