@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"iter"
 	"slices"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/tenement-fleet/tenement/proxy/route"
 	"github.com/tenement-fleet/tenement/runtime/agent"
 	"github.com/tenement-fleet/tenement/runtime/driver"
+	"github.com/tenement-fleet/tenement/server/auth"
 	"github.com/tenement-fleet/tenement/server/httpapi"
 )
 
@@ -29,7 +29,42 @@ func (c cluster) PutService(ctx context.Context, s *api.Service, ifMatch *uint64
 	if err := checkIsolation(ctx, c.drivers, s); err != nil {
 		return nil, err
 	}
-	return c.Node.PutService(ctx, s, ifMatch)
+	return c.Node.PutService(asCaller(ctx, c.Node), s, ifMatch)
+}
+
+// DeleteService implements httpapi.Cluster.
+func (c cluster) DeleteService(ctx context.Context, name string, ifMatch *uint64) (uint64, error) {
+	return c.Node.DeleteService(asCaller(ctx, c.Node), name, ifMatch)
+}
+
+// PutInstance implements httpapi.Cluster.
+func (c cluster) PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint64) (*api.Instance, error) {
+	return c.Node.PutInstance(asCaller(ctx, c.Node), i, ifMatch)
+}
+
+// DeleteInstance implements httpapi.Cluster.
+func (c cluster) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error) {
+	return c.Node.DeleteInstance(asCaller(ctx, c.Node), ref, ifMatch)
+}
+
+// PutToken implements httpapi.Cluster.
+func (c cluster) PutToken(ctx context.Context, t *api.Token) (*api.Token, error) {
+	return c.Node.PutToken(asCaller(ctx, c.Node), t)
+}
+
+// DeleteToken implements httpapi.Cluster.
+func (c cluster) DeleteToken(ctx context.Context, id string) (uint64, error) {
+	return c.Node.DeleteToken(asCaller(ctx, c.Node), id)
+}
+
+// PutFleet implements httpapi.Cluster.
+func (c cluster) PutFleet(ctx context.Context, f *api.Fleet, ifMatch *uint64) (*api.Fleet, error) {
+	return c.Node.PutFleet(asCaller(ctx, c.Node), f, ifMatch)
+}
+
+// DeleteFleet implements httpapi.Cluster.
+func (c cluster) DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error) {
+	return c.Node.DeleteFleet(asCaller(ctx, c.Node), ref, ifMatch)
 }
 
 // checkIsolation says whether the node can run the service at its isolation level.
@@ -68,40 +103,75 @@ func provided(drivers map[api.Isolation]driver.Driver) string {
 }
 
 // specs is the local state as the agent wants it: this node's share.
-type specs struct{ *consensus.Node }
+type specs struct {
+	*consensus.Node
+	lease *lease
+}
 
 // Assignment implements agent.Specs.
 func (s specs) Assignment(ref api.Ref) (api.Assignment, bool) {
 	v := s.View()
 	in, ok := v.Instance(ref)
-	if !ok || in.Node != s.ID() {
+	if !ok {
 		return api.Assignment{}, false
 	}
 	svc, ok := v.Service(ref.Service)
 	if !ok {
 		return api.Assignment{}, false
 	}
-	return api.Assignment{Instance: in, Service: svc}, true
+	return s.assign(in, svc)
 }
 
 // Assigned implements agent.Specs.
 func (s specs) Assigned(yield func(api.Assignment) bool) {
 	v := s.View()
-	for svc := range v.Services() {
-		for a := range onNode(v.Instances(svc.Name), s.ID()) {
-			if !yield(api.Assignment{Instance: a, Service: svc}) {
-				return
-			}
+	offer := func(in *api.Instance) bool {
+		svc, ok := v.Service(in.Service)
+		if !ok {
+			return true
+		}
+		a, ok := s.assign(in, svc)
+		return !ok || yield(a)
+	}
+	for in := range v.InstancesOn(s.ID()) {
+		if !offer(in) {
+			return
+		}
+	}
+	for in := range v.Moving() {
+		if in.Node != s.ID() && !offer(in) {
+			return
 		}
 	}
 }
 
-func onNode(instances iter.Seq[*api.Instance], node string) iter.Seq[*api.Instance] {
-	return func(yield func(*api.Instance) bool) {
-		for in := range instances {
-			if in.Node == node && !yield(in) {
-				return
-			}
+// assign returns what this node has to do with an instance, if anything: it owns it, or
+// goes on serving until another node does.
+func (s specs) assign(in *api.Instance, svc *api.Service) (api.Assignment, bool) {
+	if in.Node != s.ID() {
+		if in.Previous == nil || in.Previous.Node != s.ID() {
+			return api.Assignment{}, false
+		}
+		before := *in
+		before.Node, before.Generation, before.Previous = in.Previous.Node, in.Previous.Generation, nil
+		in = &before
+	}
+	if svc.Disconnect() == api.DisconnectStop && !s.lease.held() {
+		// Cut off: another node may start it soon.
+		held, quick := *in, *svc
+		held.Desired = api.DesiredStopped
+		quick.StopTimeout = min(quick.StopTimeout, api.Duration(leaseGrace))
+		in, svc = &held, &quick
+	}
+	return api.Assignment{Instance: in, Service: svc}, true
+}
+
+// leased calls f with every instance of this node that needs a lease.
+func (s specs) leased(f func(api.Ref)) {
+	v := s.View()
+	for in := range v.InstancesOn(s.ID()) {
+		if svc, ok := v.Service(in.Service); ok && svc.Disconnect() == api.DisconnectStop {
+			f(in.Ref())
 		}
 	}
 }
@@ -123,19 +193,20 @@ func (g gate) TryClose(ref api.Ref, idle time.Duration) (wait time.Duration, clo
 
 // requests is what the proxy asks for on behalf of a request.
 type requests struct {
-	node  *consensus.Node
-	pump  *pump
-	agent *agent.Agent
+	node   *consensus.Node
+	router *route.Router
+	pump   *pump
+	agent  *agent.Agent
 }
 
 // Create implements proxy.Creator: it returns once the new instance is placed and the
 // routing table knows it.
 func (r requests) Create(ctx context.Context, ref api.Ref) error {
 	in := &api.Instance{Service: ref.Service, ID: ref.ID, Source: api.SourceRequest}
-	if _, err := r.node.PutInstance(ctx, in, nil); err != nil {
+	if _, err := r.node.PutInstance(asNode(ctx, r.node), in, nil); err != nil {
 		return err
 	}
-	index, err := r.placed(ctx, ref)
+	_, index, err := placed(ctx, r.node, ref)
 	if err != nil {
 		return err
 	}
@@ -143,29 +214,32 @@ func (r requests) Create(ctx context.Context, ref api.Ref) error {
 }
 
 // Wake implements proxy.Waker. An instance that was declared a moment ago is waited for
-// until the leader has placed it.
+// until the leader has placed it; one that is on another node, until that can be asked.
 func (r requests) Wake(ctx context.Context, ref api.Ref) error {
-	if _, err := r.placed(ctx, ref); err != nil {
+	id, _, err := placed(ctx, r.node, ref)
+	if err != nil {
 		return err
+	}
+	if id != r.node.ID() {
+		return awaitRoute(ctx, r.node, r.router, ref)
 	}
 	return r.agent.Wake(ctx, ref)
 }
 
-// placed waits until the instance has a node and returns an index at which it has.
-func (r requests) placed(ctx context.Context, ref api.Ref) (uint64, error) {
-	for {
-		v := r.node.View()
-		in, ok := v.Instance(ref)
-		if !ok {
-			return 0, api.Errorf(api.CodeNotFound, "wait for instance %s: there is none", ref)
-		}
-		if in.Node != "" {
-			return v.Index(), nil
-		}
-		select {
-		case <-v.Changed():
-		case <-ctx.Done():
-			return 0, api.Errorf(api.CodeTimeout, "wait for instance %s: it is not placed yet: %w", ref, context.Cause(ctx))
-		}
+// asNode makes writes those of the node itself.
+func asNode(ctx context.Context, node *consensus.Node) context.Context {
+	return consensus.WithActor(ctx, consensus.Actor{Node: node.ID()})
+}
+
+// asCaller makes writes those of the one who sent an API request.
+func asCaller(ctx context.Context, node *consensus.Node) context.Context {
+	p, ok := auth.PrincipalOf(ctx)
+	if !ok {
+		return ctx
 	}
+	actor := consensus.Actor{TokenID: p.TokenID, Role: p.Role, Tenant: p.Tenant}
+	if p.Local {
+		actor.Node = node.ID()
+	}
+	return consensus.WithActor(ctx, actor)
 }

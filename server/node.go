@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"net"
+	"net/http"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/gossip"
 	"github.com/tenement-fleet/tenement/consensus/leader"
+	"github.com/tenement-fleet/tenement/consensus/state"
 	"github.com/tenement-fleet/tenement/proxy"
 	"github.com/tenement-fleet/tenement/proxy/route"
 	"github.com/tenement-fleet/tenement/runtime/agent"
@@ -25,6 +28,7 @@ import (
 	"github.com/tenement-fleet/tenement/runtime/logs"
 	"github.com/tenement-fleet/tenement/server/config"
 	"github.com/tenement-fleet/tenement/server/httpapi"
+	"github.com/tenement-fleet/tenement/server/peering"
 	"github.com/tenement-fleet/tenement/server/telemetry"
 )
 
@@ -34,11 +38,18 @@ const internalDir = ".ten"
 // declareAgain is how often a configuration is tried again that met a full disk.
 const declareAgain = 5 * time.Second
 
+const (
+	catchUpWait = 10 * time.Second
+	declareWait = 10 * time.Second
+)
+
 // nodeConfig is what a node is made of.
 type nodeConfig struct {
 	*Options
 	cfg     *config.Config
 	upgrade func(context.Context, api.UpgradeRequest) (api.UpgradeResult, error)
+	// httpPort is the port of the HTTP API and the proxy.
+	httpPort string
 	// elsewhere reports whether requests for an instance are under way that this node
 	// does not count: those of the node before it.
 	elsewhere func(api.Ref) bool
@@ -48,12 +59,15 @@ type nodeConfig struct {
 type node struct {
 	cfg     *config.Config
 	log     *slog.Logger
+	now     func() time.Time
 	drivers map[api.Isolation]driver.Driver
 
 	registry  *prometheus.Registry
+	peers     *peers
 	logs      *logs.Store
 	consensus *consensus.Node
 	router    *route.Router
+	lease     *lease
 	readiness *health.Readiness
 	agent     *agent.Agent
 	pump      *pump
@@ -68,14 +82,14 @@ type node struct {
 // returns, every program that was running is found again and requests can be answered.
 // On an error nothing is left behind.
 func openNode(ctx context.Context, opts nodeConfig) (_ *node, err error) {
-	n := &node{cfg: opts.cfg, log: opts.Logger, drivers: opts.Drivers}
+	n := &node{cfg: opts.cfg, log: opts.Logger, now: opts.Now, drivers: opts.Drivers}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
 	for _, step := range []func(context.Context, nodeConfig) error{
-		n.openStores, n.openRouter, n.openAgent, n.openHTTP, n.settle,
+		n.openPeers, n.openStores, n.openRouter, n.openAgent, n.openHTTP, n.openGossip, n.settle,
 	} {
 		if err := step(ctx, opts); err != nil {
 			return nil, err
@@ -90,9 +104,25 @@ func (n *node) path(parts ...string) string {
 	return filepath.Join(append([]string{n.cfg.DataDir, internalDir}, parts...)...)
 }
 
-// openStores opens logs and replicated state, which know nothing of each other, at once.
-func (n *node) openStores(ctx context.Context, opts nodeConfig) (err error) {
+// openPeers opens the way to other nodes.
+func (n *node) openPeers(ctx context.Context, opts nodeConfig) (err error) {
 	if n.registry, err = telemetry.NewRegistry(telemetry.Build{Version: opts.Version}); err != nil {
+		return err
+	}
+	n.peers, err = openPeers(ctx, peersConfig{
+		Config: n.cfg, internal: n.path, log: n.log, registry: n.registry, now: opts.Now, version: opts.Version,
+	})
+	if err == nil {
+		n.onClose(func() error { return n.peers.close(ctx) })
+	}
+	return err
+}
+
+// openStores opens logs and replicated state, which know nothing of each other, at once.
+// A server that joins a cluster waits here until it is a member.
+func (n *node) openStores(ctx context.Context, opts nodeConfig) error {
+	join, err := n.peers.join(ctx)
+	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
@@ -106,7 +136,10 @@ func (n *node) openStores(ctx context.Context, opts nodeConfig) (err error) {
 	wg.Go(func() {
 		n.consensus, stateErr = consensus.Open(ctx, consensus.Config{
 			Dir: n.path(), Logger: n.log, Now: opts.Now, Registerer: n.registry,
-			Node: thisNode(ctx, n.drivers, opts.Version), Fatal: opts.Fatal,
+			Node: n.describe(ctx, opts), Fatal: opts.Fatal,
+			Transport: n.peers.port.RaftTransport(), Join: join,
+			Forward: n.peers.client.Forward, ReadIndex: n.peers.client.ReadIndex, Authorize: n.authorize,
+			LeaseTTL: leaseEnd,
 		})
 	})
 	wg.Wait()
@@ -115,28 +148,66 @@ func (n *node) openStores(ctx context.Context, opts nodeConfig) (err error) {
 	}
 	if n.consensus != nil {
 		n.onClose(n.consensus.Close)
+		n.peers.founding.belongs(n.consensus.ClusterID())
+		addressOf, redeem := n.addressOf, n.redeem
+		n.peers.replicated.Store(&addressOf)
+		n.peers.tickets.Store(&redeem)
 	}
 	return errors.Join(logsErr, stateErr)
 }
 
-// thisNode describes the machine.
-func thisNode(ctx context.Context, drivers map[api.Isolation]driver.Driver, version string) api.Node {
-	name, err := os.Hostname()
-	if err != nil || !api.ValidName(name) {
-		name = "node"
+func (n *node) addressOf(id string) (string, bool) {
+	if node, ok := n.consensus.View().Node(id); ok && node.PeerAddress != "" {
+		return node.PeerAddress, true
 	}
-	capacity := api.Capacity{CPUs: runtime.NumCPU()}
+	return "", false
+}
+
+// authorize decides, on the leader, about what other nodes forward: a node acts for
+// itself, or for a token that still allows it.
+func (n *node) authorize(a consensus.Actor, _ *state.Command) error {
+	if a.Node != "" {
+		return nil // consensus has checked that it is the one that forwards
+	}
+	t, ok := n.consensus.View().Token(a.TokenID)
+	switch {
+	case !ok || !t.ExpiresAt.IsZero() && !n.now().Before(t.ExpiresAt):
+		return api.Errorf(api.CodeUnauthenticated, "the token was revoked, or has expired")
+	case t.Role != api.RoleAdmin:
+		return api.Errorf(api.CodeForbidden, "the token may not change anything")
+	}
+	return nil
+}
+
+// describe describes this node.
+func (n *node) describe(ctx context.Context, opts nodeConfig) api.Node {
+	c := n.cfg.Cluster
+	return api.Node{
+		Name: nodeName(n.cfg), Region: c.Region, Zone: c.Zone, Provider: c.Provider, Labels: c.Labels,
+		Capacity: capacity(n.cfg), Isolations: working(ctx, n.drivers), Version: opts.Version,
+		PeerAddress: n.peers.peerAddress(), GossipAddress: n.peers.gossipAddress(),
+		HTTPAddress: net.JoinHostPort(n.peers.host, opts.httpPort), SecretIDs: n.peers.keyring.IDs(),
+	}
+}
+
+// capacity is what the limits of the instances on this machine may add up to.
+func capacity(cfg *config.Config) api.Capacity {
+	c := api.Capacity{CPUs: runtime.NumCPU() * cfg.Cluster.CPUOvercommit}
 	var info syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&info); err == nil {
-		capacity.Memory = api.Size(uint64(info.Totalram) * uint64(info.Unit))
+		c.Memory = api.Size(uint64(info.Totalram)*uint64(info.Unit)) * api.Size(cfg.Cluster.MemoryOvercommit)
 	}
-	return api.Node{Name: name, Capacity: capacity, Isolations: working(ctx, drivers), Version: version}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(cfg.DataDir, &fs); err == nil {
+		c.Storage = api.Size(fs.Blocks) * api.Size(fs.Bsize)
+	}
+	return c
 }
 
 func (n *node) openRouter(_ context.Context, opts nodeConfig) error {
 	r, err := route.New(route.Config{
 		Domain: n.cfg.Domain, Default: n.cfg.Routing.Default,
-		Subdomain: n.cfg.Routing.Subdomain, Path: n.cfg.Routing.Path, Now: opts.Now,
+		Subdomain: n.cfg.Routing.Subdomain, Path: n.cfg.Routing.Path, Now: opts.Now, Self: n.consensus.ID(),
 	})
 	if err != nil {
 		return fmt.Errorf("open routing table: %w", err)
@@ -146,12 +217,13 @@ func (n *node) openRouter(_ context.Context, opts nodeConfig) error {
 }
 
 func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
+	n.lease = newLease(n.consensus, n.peers.client)
 	n.readiness = health.NewReadiness(health.Config{Logger: n.log})
 	n.onClose(n.readiness.Close)
 	a, err := agent.New(agent.Config{
 		NodeID: n.consensus.ID(), DataDir: n.cfg.DataDir,
 		RunDir: n.path("run"), SocketDir: n.path("sock"),
-		Drivers: n.drivers, Specs: specs{n.consensus}, Gate: gate{n.router, opts.elsewhere}, Output: n.logs,
+		Drivers: n.drivers, Specs: specs{n.consensus, n.lease}, Gate: gate{n.router, opts.elsewhere}, Output: n.logs,
 		Readiness: n.readiness, Checker: health.NewChecker(health.CheckerConfig{}), Reporter: n.consensus,
 		MaxStarts: n.cfg.MaxConcurrentStarts, Now: opts.Now, Logger: n.log, Registerer: n.registry,
 	})
@@ -165,35 +237,67 @@ func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
 }
 
 func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
+	here := local{Agent: n.agent, dataDir: n.cfg.DataDir}
 	c := cluster{Node: n.consensus, drivers: n.drivers}
 	n.api, err = httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
-		Runtime: local{Agent: n.agent, dataDir: n.cfg.DataDir}, Logs: n.logs,
+		Runtime: instances{here, n.consensus, n.peers.client}, Logs: allLogs{n.logs, n.consensus, n.peers.client},
 		Registry: n.registry, Upgrade: opts.upgrade, Logger: n.log, Now: opts.Now,
 	})
 	if err != nil {
 		return err
 	}
 	n.onClose(func() error { n.api.Close(); return nil })
-	ask := requests{node: n.consensus, pump: n.pump, agent: n.agent}
+	ask := requests{node: n.consensus, router: n.router, pump: n.pump, agent: n.agent}
 	n.proxy, err = proxy.New(proxy.Config{
 		Router: n.router, Waker: ask, Creator: ask,
-		Local: n.api, Logger: n.log, Registerer: n.registry, Now: opts.Now,
+		Local: n.api, Logger: n.log, Registerer: n.registry, Now: opts.Now, Peers: toPeers{n.peers.port},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.peers.door.serve(peering.Handler(peering.Config{
+		Node: member{n}, Runtime: here, Logs: n.logs, Founder: n.peers.founding,
+		Proxy: http.HandlerFunc(n.proxy.ServePeer), Logger: n.log,
+	}))
+	return nil
+}
+
+// openGossip starts to gossip with the nodes that the state knows.
+func (n *node) openGossip(ctx context.Context, opts nodeConfig) error {
+	self := n.describe(ctx, opts)
+	return n.peers.openGossip(ctx, n.consensus.ClusterID(), gossip.Meta{
+		Name: self.Name, PeerAddr: self.PeerAddress, HTTPAddr: self.HTTPAddress, Version: self.Version, Zone: self.Zone,
+	})
+}
+
+// gossipers returns where the other nodes gossip.
+func (n *node) gossipers() (out []string) {
+	for other := range n.consensus.View().Nodes() {
+		if other.ID != n.consensus.ID() && other.GossipAddress != "" && other.Status != api.NodeLeft {
+			out = append(out, other.GossipAddress)
+		}
+	}
+	return out
 }
 
 // settle brings state, routing table and programs into agreement and starts what keeps
 // them there.
 func (n *node) settle(ctx context.Context, _ nodeConfig) error {
+	n.catchUp(ctx)
 	declareErr := n.declare(ctx)
-	if declareErr != nil && api.CodeOf(declareErr) != api.CodeDiskFull {
+	if declareErr != nil && !passing(declareErr) {
 		return declareErr
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.onClose(func() error { cancel(); n.wg.Wait(); return nil })
-	n.wg.Go(func() { leader.Run(run, n.consensus, n.log) })
+	n.wg.Go(func() { n.peers.meetAll(run, n.gossipers) })
+	n.wg.Go(func() {
+		leader.Run(run, leader.Config{Cluster: leading{n.consensus}, Prober: prober{n.peers.client}, Logger: n.log})
+	})
 	n.pump.reset()
+	n.lease.begin(ctx)
+	n.wg.Go(func() { n.lease.run(run, func() { specs{n.consensus, n.lease}.leased(n.agent.Changed) }) })
 	if err := n.agent.Recover(ctx); err != nil {
 		return fmt.Errorf("find running programs: %w", err)
 	}
@@ -204,8 +308,34 @@ func (n *node) settle(ctx context.Context, _ nodeConfig) error {
 	return nil
 }
 
+// catchUp waits, but not for long, until the node has heard what the cluster decided
+// while it was away: what it runs may be another's by now. Without a leader it serves all
+// that it knows.
+func (n *node) catchUp(ctx context.Context) {
+	timeout := time.NewTimer(catchUpWait)
+	defer timeout.Stop()
+	select {
+	case <-n.consensus.CaughtUp():
+	case <-ctx.Done():
+	case <-timeout.C:
+		n.log.Warn("this node has not heard of a leader: it serves what it knew when it stopped", "waited", catchUpWait)
+	}
+}
+
+// passing reports whether an error is one of a state that passes: a full disk, no leader.
+func passing(err error) bool {
+	switch api.CodeOf(err) {
+	case api.CodeDiskFull, api.CodeUnavailable, api.CodeTimeout:
+		return true
+	default:
+		return false
+	}
+}
+
 // declare stores what was told to ten outside of its API.
 func (n *node) declare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(asNode(ctx, n.consensus), declareWait)
+	defer cancel()
 	if err := n.importTokens(ctx); err != nil {
 		return err
 	}
@@ -232,7 +362,7 @@ func (n *node) declareLater(ctx context.Context, err error) {
 }
 
 func (n *node) importTokens(ctx context.Context) error {
-	return importTokens(ctx, n.consensus, n.path("pending-tokens"), n.log)
+	return importTokens(asNode(ctx, n.consensus), n.consensus, n.path("pending-tokens"), n.log)
 }
 
 // close lets go of everything, in reverse order; programs go on running.

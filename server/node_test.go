@@ -269,8 +269,8 @@ func TestPumpFallsBehind(t *testing.T) {
 // leader has placed it.
 func TestPlaced(t *testing.T) {
 	n := openConsensus(t)
-	r := requests{node: n, pump: newPump(n, newRouter(t), func(api.Ref) {})}
-	if _, err := r.placed(t.Context(), refOne); api.CodeOf(err) != api.CodeNotFound {
+	p := newPump(n, newRouter(t), func(api.Ref) {})
+	if _, _, err := placed(t.Context(), n, refOne); api.CodeOf(err) != api.CodeNotFound {
 		t.Errorf("no instance: %v", err)
 	}
 	if _, err := n.PutInstance(t.Context(), &api.Instance{Service: "app", ID: "one"}, nil); err != nil {
@@ -278,15 +278,17 @@ func TestPlaced(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.placed(ctx, refOne); api.CodeOf(err) != api.CodeTimeout {
+	if _, _, err := placed(ctx, n, refOne); api.CodeOf(err) != api.CodeTimeout {
 		t.Errorf("nobody places: %v", err)
 	}
-	owned(t, func(ctx context.Context) { leader.Run(ctx, n, slog.New(slog.DiscardHandler)) })
-	index, err := r.placed(t.Context(), refOne)
-	if in, ok := n.View().Instance(refOne); err != nil || !ok || in.Node != n.ID() || index == 0 {
-		t.Errorf("placed at %d: %+v, %v", index, in, err)
+	owned(t, func(ctx context.Context) {
+		leader.Run(ctx, leader.Config{Cluster: leading{n}, Logger: slog.New(slog.DiscardHandler)})
+	})
+	id, index, err := placed(t.Context(), n, refOne)
+	if in, ok := n.View().Instance(refOne); err != nil || !ok || id != n.ID() || in.Node != id || index == 0 {
+		t.Errorf("placed on %s at %d: %+v, %v", id, index, in, err)
 	}
-	if err := (requests{node: n, pump: r.pump}).Create(ctx, api.Ref{Service: "app", ID: "two"}); err == nil {
+	if err := (requests{node: n, pump: p}).Create(ctx, api.Ref{Service: "app", ID: "two"}); err == nil {
 		t.Error("created for a client that is gone")
 	}
 }

@@ -39,6 +39,9 @@ func newPump(node changes, router *route.Router, changed func(api.Ref)) *pump {
 // reset loads the whole state into the routing table.
 func (p *pump) reset() {
 	p.view, p.batch = p.node.View(), nil
+	for n := range p.view.Nodes() {
+		p.router.PutNode(n)
+	}
 	p.router.Reset(p.view.Services(), p.view.Instances(""))
 	p.reached(p.view.Index())
 }
@@ -105,6 +108,10 @@ func (p *pump) apply(e api.Event) {
 		}
 		p.router.DeleteInstance(ref)
 		p.changed(ref)
+	case api.EventNodeUpdated:
+		p.router.PutNode(e.Node)
+	case api.EventNodeDeleted:
+		p.router.DeleteNode(e.Key)
 	}
 }
 

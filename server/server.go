@@ -34,6 +34,7 @@ const (
 	drainEnd         = 10 * time.Second // and when nobody does until the next start
 	drainInterrupted = 2 * time.Second  // and when somebody waits at a terminal
 	stopPrograms     = 30 * time.Second // for programs to end, on an interrupt
+	leaveWait        = 2 * time.Second  // to tell the other nodes
 )
 
 // Options is what [Run] is told.
@@ -183,7 +184,8 @@ func (s *server) start(ctx context.Context, before *predecessor) error {
 }
 
 func (s *server) nodeConfig(elsewhere func(api.Ref) bool) nodeConfig {
-	return nodeConfig{Options: s.opts, cfg: s.cfg, upgrade: s.upgrade, elsewhere: elsewhere}
+	_, port, _ := net.SplitHostPort(s.door(listenerHTTP).Addr().String())
+	return nodeConfig{Options: s.opts, cfg: s.cfg, upgrade: s.upgrade, elsewhere: elsewhere, httpPort: port}
 }
 
 // lockDir makes the data directory and makes sure that no other server uses it.
@@ -249,6 +251,11 @@ func (s *server) loop(ctx context.Context) error {
 func (s *server) end(ctx context.Context, interrupted bool) error {
 	close(s.ended)
 	s.node.api.Close()
+	if !interrupted {
+		if err := bounded(ctx, leaveWait, s.node.leave); err != nil {
+			s.opts.Logger.Warn("the other nodes don't know that this one comes back", "error", err)
+		}
+	}
 	limit := drainEnd
 	if interrupted {
 		limit = drainInterrupted

@@ -1,26 +1,78 @@
-// Package leader does what only the leader of the cluster does: it keeps the state
-// moving from what is declared to what is placed.
+// Package leader does what only the leader of the cluster does: it watches the nodes, and
+// keeps the state moving from what is declared to what is placed.
 package leader
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
-	"github.com/tenement-fleet/tenement/consensus/schedule"
+	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/state"
 )
 
-// Cluster is what the leader's work needs of consensus.
+// Cluster is what the leader's work needs of consensus. Its writes return once they are
+// applied here.
 type Cluster interface {
+	// ID returns this node's id.
+	ID() string
 	// Leadership reports whether this node leads, and returns a channel that is closed
 	// when that has changed, if only for a moment.
 	Leadership() (leading bool, changed <-chan struct{})
+	// PreviousLeader returns the id of the leader before this node and when it was last
+	// heard of; "" if there was none.
+	PreviousLeader() (id string, contact time.Time)
 	// Barrier returns once everything committed before it has been applied here.
 	Barrier(ctx context.Context) error
 	View() *state.View
 	Place(ctx context.Context, placements []state.Placement) error
+	EndMove(ctx context.Context, move state.EndMove) error
+	SetNodeStatus(ctx context.Context, status state.NodeStatus) error
+	// LeaseEnded reports whether a node has provably stopped by itself what it must not
+	// run while it is cut off.
+	LeaseEnded(node string, now time.Time) bool
+}
+
+// Prober reaches the nodes.
+type Prober interface {
+	// Ping returns nil once the node has answered. [ErrRefused] is in the error if the
+	// machine answers and the process does not.
+	Ping(ctx context.Context, node string) error
+}
+
+// ErrRefused is wrapped by the errors of probes to which a machine answered that nobody
+// listens there: the process has ended. A slow machine does not say that.
+var ErrRefused = errors.New("refused")
+
+// Config is what Run needs. Zero times take the defaults.
+type Config struct {
+	Cluster Cluster
+	Prober  Prober // nil: nodes are not watched
+	Logger  *slog.Logger
+	Times   Times
+}
+
+// Times say how patient the leader is.
+type Times struct {
+	// ProbeEvery is the pause between two probes of a node, ProbeTimeout how long one waits.
+	ProbeEvery, ProbeTimeout time.Duration
+	// A node is down when its machine has refused connections for Refused, or when it has
+	// not answered for Silent, or for Left after it said that it would be back.
+	Refused, Silent, Left time.Duration
+	// Grace is how long after that its instances are replaced.
+	Grace time.Duration
+}
+
+// DefaultTimes returns the times that suit a network, and machines that are starved for
+// a while: a process that ended is replaced after 3.5 s, a machine that went silent after
+// 7.5 s.
+func DefaultTimes() Times {
+	return Times{
+		ProbeEvery: 500 * time.Millisecond, ProbeTimeout: 2 * time.Second,
+		Refused: 2 * time.Second, Silent: 6 * time.Second, Left: 5 * time.Minute,
+		Grace: 1500 * time.Millisecond,
+	}
 }
 
 // BatchSize is how many placements go into one command.
@@ -30,11 +82,14 @@ const BatchSize = 1000
 const retryPause = time.Second
 
 // Run leads whenever this node is the leader, until ctx ends.
-func Run(ctx context.Context, c Cluster, log *slog.Logger) {
+func Run(ctx context.Context, cfg Config) {
+	if cfg.Times == (Times{}) {
+		cfg.Times = DefaultTimes()
+	}
 	for ctx.Err() == nil {
-		leading, changed := c.Leadership()
+		leading, changed := cfg.Cluster.Leadership()
 		if leading {
-			lead(ctx, changed, c, log)
+			lead(ctx, changed, cfg)
 		}
 		select {
 		case <-changed:
@@ -45,7 +100,7 @@ func Run(ctx context.Context, c Cluster, log *slog.Logger) {
 
 // lead is one term of leadership, from the barrier to the moment that changed is
 // closed: whatever a leader does runs in this scope and ends with it.
-func lead(ctx context.Context, changed <-chan struct{}, c Cluster, log *slog.Logger) {
+func lead(ctx context.Context, changed <-chan struct{}, cfg Config) {
 	ctx, cancel := context.WithCancel(ctx)
 	lost := make(chan struct{})
 	go func() {
@@ -59,15 +114,15 @@ func lead(ctx context.Context, changed <-chan struct{}, c Cluster, log *slog.Log
 	defer func() { cancel(); <-lost }()
 
 	for ctx.Err() == nil {
-		err := c.Barrier(ctx)
+		err := cfg.Cluster.Barrier(ctx)
 		if err == nil {
-			log.Debug("leading", "index", c.View().Index())
-			err = reconcile(ctx, c)
+			cfg.Logger.Debug("leading", "index", cfg.Cluster.View().Index())
+			err = work(ctx, cfg)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		log.Warn("leader's work failed, trying again", "error", err, "in", retryPause)
+		cfg.Logger.Warn("leader's work failed, trying again", "error", err, "in", retryPause)
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
@@ -75,21 +130,56 @@ func lead(ctx context.Context, changed <-chan struct{}, c Cluster, log *slog.Log
 	}
 }
 
-// reconcile plans and places on every change, until something fails or ctx ends.
-func reconcile(ctx context.Context, c Cluster) error {
-	for {
-		v := c.View()
-		for batch := range slices.Chunk(schedule.Plan(v, time.Now(), nil), BatchSize) {
-			if err := c.Place(ctx, batch); err != nil {
-				return err
-			}
+// work does everything at once until one thing fails or ctx ends.
+func work(ctx context.Context, cfg Config) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	clock := newClock(cfg.Cluster.View())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if cfg.Prober != nil {
+			cancel(watchNodes(ctx, cfg, clock))
 		}
-		// What has changed meanwhile, our own placements included, has closed this
-		// already: the next round sees all of it at once.
-		select {
-		case <-v.Changed():
-		case <-ctx.Done():
-			return ctx.Err()
+	}()
+	err := reconcile(ctx, cfg, clock)
+	cancel(err)
+	<-watched
+	return context.Cause(ctx)
+}
+
+// clock tells the time for the deadlines that are in the state. They were written by
+// another leader's clock, perhaps. A time in the state that lies in the future proves
+// that this node's clock is behind that one: it counts from there, so that nothing
+// waits for a day because a clock is a day off. A clock that is ahead shortens what is
+// left of one [Times.Grace], once.
+type clock struct {
+	began time.Time // has a monotonic reading
+	base  time.Time
+}
+
+func newClock(v *state.View) clock {
+	c := clock{began: time.Now()}
+	c.base = c.began.Round(0).UTC()
+	for n := range v.Nodes() {
+		if n.StatusSince.After(c.base) {
+			c.base = n.StatusSince
 		}
 	}
+	return c
+}
+
+func (c clock) now() time.Time { return c.base.Add(time.Since(c.began)) }
+
+// leases adapts Cluster to what the planner asks.
+type leases struct{ Cluster }
+
+// Ended implements schedule.Leases. The planner's time is that of deadlines, a lease is
+// counted on this node alone.
+func (l leases) Ended(node string, _ time.Time) bool { return l.LeaseEnded(node, time.Now()) }
+
+// movedFrom reports whether the node that an instance still runs on, while it moves, is
+// lost, so that nothing is to be waited for there.
+func movedFrom(v *state.View, i *api.Instance) bool {
+	n, ok := v.Node(i.Previous.Node)
+	return !ok || !n.Reachable()
 }

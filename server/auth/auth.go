@@ -6,6 +6,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -27,6 +28,19 @@ type Principal struct {
 	UID   int
 	// Remote is the address the request came from.
 	Remote string
+}
+
+type principalKey struct{}
+
+// WithPrincipal returns a context that says on whose behalf something is done.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// PrincipalOf returns the principal of a context, if it has one.
+func PrincipalOf(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(principalKey{}).(Principal)
+	return p, ok
 }
 
 // Actor names the principal in the audit log.

@@ -147,7 +147,7 @@ func TestFull(t *testing.T) {
 	want := &Config{
 		File: filepath.Join(dir, fileName), DataDir: filepath.Join(dir, "state"),
 		Bind: "127.0.0.1", Port: 9090, Domain: "example.com",
-		TLS:                 TLS{ACMEEmail: "ops@example.com", Domain: "example.com", Staging: true},
+		TLS: TLS{ACMEEmail: "ops@example.com", Domain: "example.com", Staging: true},
 		Cluster: Cluster{
 			Join:       []string{"10.0.0.1:7947", "node2.example.com:7000", "[::1]:7947"},
 			SecretFile: filepath.Join(dir, "secret"), BootstrapExpect: 3, NodeName: "one", PeerPort: 7001, GossipPort: 7002,

@@ -125,6 +125,9 @@ func (s *Server) serve(e *endpoint, ec echo.Context) (err error) {
 			return err
 		}
 	}
+	if e.mutates() {
+		c.ctx = auth.WithPrincipal(c.ctx, c.principal)
+	}
 	answer, err := e.run(s, c)
 	if e.mutates() {
 		c.view = s.cfg.Cluster.View()

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -37,6 +38,10 @@ type Config struct {
 	DataDir string
 	Logger  *slog.Logger // discards when nil
 	Now     func() time.Time
+	// Name is the node's, and Join are members of the cluster that it is to join, whose
+	// secret it gets; none: it founds one.
+	Name string
+	Join []*Node
 }
 
 // Node is a running node.
@@ -47,6 +52,8 @@ type Node struct {
 	Client *client.Client
 	// HTTP sends every request, whatever its host, to the node's HTTP port.
 	HTTP *http.Client
+	// ID is the node's id, PeerAddr where its peer port is.
+	ID, PeerAddr string
 
 	t    testing.TB
 	end  context.CancelCauseFunc
@@ -78,7 +85,7 @@ func Start(t testing.TB, cfg Config) *Node {
 	go func() {
 		defer close(n.done)
 		if err := server.Run(ctx, server.Options{
-			Load: func() (*config.Config, error) { return load(file, n.DataDir) },
+			Load: func() (*config.Config, error) { return load(file, n.DataDir, cfg) },
 			Drivers: map[api.Isolation]driver.Driver{
 				api.IsolationProcess:   n.Machine.Driver(api.IsolationProcess),
 				api.IsolationNamespace: n.Machine.Driver(api.IsolationNamespace),
@@ -101,11 +108,18 @@ func Start(t testing.TB, cfg Config) *Node {
 	return n
 }
 
-func load(file, dataDir string) (*config.Config, error) {
+func load(file, dataDir string, cfg Config) (*config.Config, error) {
 	anyPort := 0
+	flags := config.Flags{
+		DataDir: dataDir, Bind: "127.0.0.1", Port: &anyPort, PeerPort: &anyPort, GossipPort: &anyPort, NodeName: cfg.Name,
+	}
+	for _, member := range cfg.Join {
+		flags.Join = append(flags.Join, member.PeerAddr)
+		flags.SecretFile = filepath.Join(member.DataDir, ".ten", "secret")
+	}
 	return config.Load(config.Options{
 		File: file, Env: []string{"PATH=" + os.Getenv("PATH")},
-		Flags: config.Flags{DataDir: dataDir, Bind: "127.0.0.1", Port: &anyPort},
+		Flags: flags,
 	})
 }
 
@@ -125,6 +139,24 @@ func (n *Node) connect(addr net.Addr) {
 	}
 	n.t.Cleanup(transport.CloseIdleConnections)
 	n.HTTP = &http.Client{Transport: transport, Timeout: patience}
+	self, err := c.Node(context.Background())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.ID, n.PeerAddr = self.ID, self.PeerAddress
+}
+
+// Cluster starts nodes that are one cluster, named n1, n2 and so on. The first founds it.
+func Cluster(t testing.TB, size int, cfg Config) []*Node {
+	t.Helper()
+	var nodes []*Node
+	for i := range size {
+		one := cfg
+		one.Name = fmt.Sprint("n", i+1)
+		one.Join = nodes
+		nodes = append(nodes, Start(t, one))
+	}
+	return nodes
 }
 
 // Stop ends the node as SIGTERM does: the programs run on.

@@ -1,0 +1,239 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/server/peering"
+)
+
+// founding is how servers that start together agree on one of them to found the cluster.
+// Each gives its promise to one candidate, on disk; a candidate that has the promises of
+// all founds the cluster, and the others join it. Two candidates can't both have them.
+type founding struct {
+	mu     sync.Mutex
+	status peering.Status
+	path   string // of the promise
+}
+
+func newFounding(id consensus.Identity, expect int, name, version, path string) *founding {
+	f := &founding{path: path, status: peering.Status{
+		NodeID: id.ID, Name: name, ClusterID: id.ClusterID, Expect: expect, Version: version,
+	}}
+	if b, err := os.ReadFile(path); err == nil { //nolint:gosec // in the node's own directory
+		_ = json.Unmarshal(b, &f.status.Promised) // what can't be read was never acknowledged
+	}
+	return f
+}
+
+// Status implements peering.Founder.
+func (f *founding) Status() peering.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
+
+// belongs notes the cluster that the server has become a member of.
+func (f *founding) belongs(clusterID string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.ClusterID = clusterID
+}
+
+// Promise implements peering.Founder.
+func (f *founding) Promise(req peering.PromiseRequest) (peering.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.status.ClusterID != "":
+		return f.status, nil // the candidate sees that there is a cluster to join
+	case req.Expect != f.status.Expect:
+		return f.status, api.Errorf(api.CodeConflict, "promise to let %s found the cluster: it expects %d servers, this one %d",
+			req.Candidate, req.Expect, f.status.Expect)
+	case f.status.Promised == req.Candidate:
+		return f.status, nil
+	case f.status.Promised != "":
+		return f.status, api.Errorf(api.CodeConflict, "promise to let %s found the cluster: server %s has the promise of this one; "+
+			"if it is gone for good, stop this server and remove %s", req.Candidate, f.status.Promised, f.path)
+	}
+	if _, err := uuid.Parse(req.Candidate); err != nil {
+		return f.status, api.Errorf(api.CodeInvalid, "promise: candidate %q is no node id", req.Candidate)
+	}
+	return f.status, f.keep(req.Candidate)
+}
+
+// keep stores the promise before it is given. The caller holds the lock.
+func (f *founding) keep(candidate string) error {
+	b, err := json.Marshal(candidate)
+	if err == nil {
+		err = replaceFile(f.path, b)
+	}
+	if err != nil {
+		return fmt.Errorf("store promise: %w", err)
+	}
+	f.status.Promised = candidate
+	return nil
+}
+
+const foundingPause = 500 * time.Millisecond
+
+// prospect is what a server that wants to join has found.
+type prospect struct {
+	clusterID string // to join
+	found     bool   // nobody has one, and this server is to found it
+}
+
+// look asks the servers to join until one has a cluster, or this server is to found one.
+func (p *peers) look(ctx context.Context, addresses []string) (prospect, error) {
+	said := ""
+	for {
+		out, why := p.lookOnce(ctx, addresses)
+		if out != (prospect{}) {
+			return out, nil
+		}
+		if why != said {
+			p.log.Info("waiting to join a cluster", "servers", addresses, "reason", why)
+			said = why
+		}
+		select {
+		case <-time.After(foundingPause):
+		case <-ctx.Done():
+			return prospect{}, fmt.Errorf("join cluster: %s: %w", why, context.Cause(ctx))
+		}
+	}
+}
+
+// lookOnce returns what the servers say, and why that is not enough.
+func (p *peers) lookOnce(ctx context.Context, addresses []string) (prospect, string) {
+	peersSeen := map[string]string{} // node id → address, of those without a cluster
+	why := "none of them answers"
+	for _, a := range addresses {
+		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+		s, err := peering.StatusVia(ask, p.port.At(a))
+		cancel()
+		switch {
+		case err != nil:
+			why = fmt.Sprintf("%s: %v", a, err)
+		case s.NodeID == p.identity.ID:
+		case s.ClusterID != "":
+			return prospect{clusterID: s.ClusterID}, ""
+		default:
+			peersSeen[s.NodeID] = a
+			why = a + " is of no cluster itself"
+		}
+	}
+	expect := p.Cluster.BootstrapExpect
+	if expect == 0 {
+		return prospect{}, why
+	}
+	if n := len(peersSeen) + 1; n < expect {
+		return prospect{}, fmt.Sprintf("%d of %d servers are here", n, expect)
+	}
+	return p.canvass(ctx, peersSeen)
+}
+
+// canvass asks for the promise of all, if this is the server with the lowest id.
+func (p *peers) canvass(ctx context.Context, seen map[string]string) (prospect, string) {
+	self := p.identity.ID
+	for id := range seen {
+		if id < self {
+			return prospect{}, "server " + id + " is to found the cluster"
+		}
+	}
+	req := peering.PromiseRequest{Candidate: self, Expect: p.Cluster.BootstrapExpect}
+	if _, err := p.founding.Promise(req); err != nil {
+		return prospect{}, err.Error()
+	}
+	for _, a := range seen {
+		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+		s, err := peering.PromiseVia(ask, p.port.At(a), req)
+		cancel()
+		if err != nil {
+			return prospect{}, err.Error()
+		}
+		if s.ClusterID != "" {
+			return prospect{clusterID: s.ClusterID}, ""
+		}
+	}
+	return prospect{found: true}, ""
+}
+
+// join returns how consensus makes this node a member; nil if it founds a cluster, or is
+// a member already.
+func (p *peers) join(ctx context.Context) (*consensus.Join, error) {
+	addresses := p.Cluster.Join
+	if p.Cluster.TokenFile != "" && len(addresses) == 0 {
+		token, err := readJoinToken(p.Config)
+		if err != nil {
+			return nil, err
+		}
+		addresses = token.Addresses
+	}
+	if p.identity.Member || len(addresses) == 0 {
+		return nil, nil
+	}
+	clusterID := p.identity.ClusterID
+	if clusterID == "" {
+		to, err := p.look(ctx, addresses)
+		if err != nil || to.found {
+			return nil, err
+		}
+		clusterID = to.clusterID
+	}
+	return &consensus.Join{ClusterID: clusterID, Ask: func(ctx context.Context, self api.Node) error {
+		return p.askToJoin(ctx, addresses, clusterID, self)
+	}}, nil
+}
+
+// askToJoin asks one after the other to be made a member.
+func (p *peers) askToJoin(ctx context.Context, addresses []string, clusterID string, self api.Node) error {
+	var errs []error
+	for _, a := range addresses {
+		answer, err := peering.JoinVia(ctx, p.port.At(a), peering.JoinRequest{Node: self, ClusterID: clusterID})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", a, err))
+			switch api.CodeOf(err) {
+			case api.CodeConflict, api.CodeInvalid, api.CodeForbidden:
+				return errors.Join(consensus.ErrRefused, err)
+			}
+			continue
+		}
+		if answer.ClusterID != clusterID {
+			return fmt.Errorf("%w: %s is of cluster %s, wanted %s", consensus.ErrRefused, a, answer.ClusterID, clusterID)
+		}
+		p.learned(answer.Nodes)
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// learned notes the addresses of nodes until the state has them.
+func (p *peers) learned(nodes []api.Node) {
+	known := make(map[string]string, len(nodes))
+	for _, n := range nodes {
+		known[n.ID] = n.PeerAddress
+	}
+	p.hints.Store(&known)
+}
+
+// replaceFile replaces a file so that after a crash it is the old one or the new one.
+func replaceFile(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // in the node's own directory
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

@@ -1,0 +1,236 @@
+package peering
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/transport"
+)
+
+// Client asks other nodes. Contexts bound its calls.
+type Client struct {
+	// To returns a client whose requests all go to one node, by id; [transport.Transport]
+	// has it. Probe returns one whose connections are not shared with anything large.
+	To, Probe func(node string) *http.Client
+}
+
+// Ping asks whether a node answers.
+func (c *Client) Ping(ctx context.Context, node string) (Pong, error) {
+	return call[Pong](ctx, c.Probe(node), http.MethodGet, "/ping", nil)
+}
+
+// Leave tells the leader that this node stops for a while.
+func (c *Client) Leave(ctx context.Context, leader string) error {
+	return c.post(ctx, leader, "/leave", Empty{})
+}
+
+// Join asks a node to make the node of req a member.
+func (c *Client) Join(ctx context.Context, node string, req JoinRequest) (JoinAnswer, error) {
+	return JoinVia(ctx, c.To(node), req)
+}
+
+// JoinVia asks the server that a client reaches.
+func JoinVia(ctx context.Context, h *http.Client, req JoinRequest) (JoinAnswer, error) {
+	return call[JoinAnswer](ctx, h, http.MethodPost, "/join", req)
+}
+
+// StatusVia asks the server that a client reaches what it is.
+func StatusVia(ctx context.Context, h *http.Client) (Status, error) {
+	return call[Status](ctx, h, http.MethodGet, "/status", nil)
+}
+
+// PromiseVia asks the server that a client reaches to let a candidate found the cluster.
+func PromiseVia(ctx context.Context, h *http.Client, req PromiseRequest) (Status, error) {
+	return call[Status](ctx, h, http.MethodPost, "/promise", req)
+}
+
+// Forward sends writes to the leader; see consensus.Config.
+func (c *Client) Forward(ctx context.Context, leader string, batch []consensus.Forwarded) ([]consensus.ForwardResult, error) {
+	out, err := call[[]consensus.ForwardResult](ctx, c.To(leader), http.MethodPost, "/commands", batch)
+	if err == nil && len(out) != len(batch) {
+		err = api.Errorf(api.CodeInternal, "forward writes: %d answers to %d commands", len(out), len(batch))
+	}
+	return out, err
+}
+
+// ReadIndex returns the leader's index, verified with a quorum; see consensus.Config.
+func (c *Client) ReadIndex(ctx context.Context, leader string) (uint64, error) {
+	return call[uint64](ctx, c.To(leader), http.MethodGet, "/index", nil)
+}
+
+// Lease asks the leader for this node's lease.
+func (c *Client) Lease(ctx context.Context, leader string) error {
+	return c.post(ctx, leader, "/lease", Empty{})
+}
+
+// RemoveMember asks the leader to remove a node for good.
+func (c *Client) RemoveMember(ctx context.Context, leader, id string, force bool) error {
+	path := "/members/" + url.PathEscape(id)
+	if force {
+		path += "?force=1"
+	}
+	_, err := call[Empty](ctx, c.To(leader), http.MethodDelete, path, nil)
+	return err
+}
+
+// Promote asks the leader to give a node a vote.
+func (c *Client) Promote(ctx context.Context, leader, id string) error {
+	return c.post(ctx, leader, "/members/"+url.PathEscape(id)+"/promote", Empty{})
+}
+
+// Wake, Sleep and Restart ask the node of an instance.
+func (c *Client) Wake(ctx context.Context, node string, ref api.Ref) error {
+	return c.post(ctx, node, instancePath(ref)+"/wake", Empty{})
+}
+
+// Sleep is as [Client.Wake].
+func (c *Client) Sleep(ctx context.Context, node string, ref api.Ref) error {
+	return c.post(ctx, node, instancePath(ref)+"/sleep", Empty{})
+}
+
+// Restart is as [Client.Wake].
+func (c *Client) Restart(ctx context.Context, node string, ref api.Ref) error {
+	return c.post(ctx, node, instancePath(ref)+"/restart", Empty{})
+}
+
+// Observed returns what a node last saw of its instance.
+func (c *Client) Observed(ctx context.Context, node string, ref api.Ref) (api.Observed, error) {
+	return call[api.Observed](ctx, c.To(node), http.MethodGet, instancePath(ref), nil)
+}
+
+// StorageUsage has a node measure its instance's data.
+func (c *Client) StorageUsage(ctx context.Context, node string, ref api.Ref) (api.Storage, error) {
+	return call[api.Storage](ctx, c.To(node), http.MethodGet, instancePath(ref)+"/storage", nil)
+}
+
+// Query searches a node's logs.
+func (c *Client) Query(ctx context.Context, node string, q api.LogQuery) ([]api.LogEntry, error) {
+	return call[[]api.LogEntry](ctx, c.To(node), http.MethodPost, "/logs", q)
+}
+
+// maxLine bounds one entry of a followed log: 64 KiB of text, escaped.
+const maxLine = 1 << 20
+
+// Follow follows a node's logs. A stream that ends without ctx having ended is an error.
+func (c *Client) Follow(ctx context.Context, node string, q api.LogQuery) iter.Seq2[api.LogEntry, error] {
+	return func(yield func(api.LogEntry, error) bool) {
+		res, err := send(ctx, c.To(node), http.MethodPost, "/logs/stream", q)
+		if err != nil {
+			yield(api.LogEntry{}, err)
+			return
+		}
+		defer res.Body.Close() //nolint:errcheck // only read
+		lines := bufio.NewScanner(res.Body)
+		lines.Buffer(nil, maxLine)
+		for lines.Scan() {
+			var e api.LogEntry
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				yield(e, fmt.Errorf("follow logs of node %s: %w", node, err))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if ctx.Err() == nil {
+			err := lines.Err()
+			if err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			yield(api.LogEntry{}, api.Errorf(api.CodeUnavailable, "follow logs of node %s: %w", node, err))
+		}
+	}
+}
+
+// FetchData writes an instance's data directory, as a tar archive, that a node holds. An
+// archive that is not whole is an error.
+func (c *Client) FetchData(ctx context.Context, node string, ref api.Ref, w io.Writer) error {
+	res, err := send(ctx, c.To(node), http.MethodGet, instancePath(ref)+"/data", nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	n, err := io.Copy(w, res.Body)
+	if err != nil {
+		return fmt.Errorf("fetch data of %s: %w", ref, err)
+	}
+	if got := res.Trailer.Get(trailerOK); got != strconv.FormatInt(n, 10) {
+		return fmt.Errorf("fetch data of %s: %w: %d bytes came, the node says %q", ref, io.ErrUnexpectedEOF, n, got)
+	}
+	return nil
+}
+
+func instancePath(ref api.Ref) string { return "/instances/" + url.PathEscape(ref.String()) }
+
+func (c *Client) post(ctx context.Context, node, path string, body any) error {
+	_, err := call[Empty](ctx, c.To(node), http.MethodPost, path, body)
+	return err
+}
+
+// maxAnswer bounds an answer: log queries have the largest.
+const maxAnswer = 64 << 20
+
+func call[T any](ctx context.Context, h *http.Client, method, path string, body any) (out T, err error) {
+	res, err := send(ctx, h, method, path, body)
+	if err != nil {
+		return out, err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&out); err != nil {
+		return out, fmt.Errorf("read answer of peer: %w", err)
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10)) // so that the connection is free again
+	return out, nil
+}
+
+// send returns the response to a request that went well. An error after which nothing
+// can have happened wraps consensus.ErrNotSent or consensus.ErrNotLeader.
+func send(ctx context.Context, h *http.Client, method, path string, body any) (*http.Response, error) {
+	var text io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		text = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "https://peer"+prefix+path, text)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	res, err := h.Do(req)
+	if err != nil {
+		return nil, notSent(err)
+	}
+	if res.StatusCode < 300 {
+		return res, nil
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	var p api.Problem
+	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&p); err != nil || p.Code == "" {
+		return nil, fmt.Errorf("ask peer: %s", res.Status)
+	}
+	if res.Header.Get(headerNotLeader) != "" {
+		return nil, errors.Join(p.Err(), consensus.ErrNotLeader)
+	}
+	return nil, p.Err()
+}
+
+// notSent marks the errors of connections that were never made.
+func notSent(err error) error {
+	if e, ok := errors.AsType[*transport.Error](err); ok && e.Dial {
+		return fmt.Errorf("%w: %w", consensus.ErrNotSent, err)
+	}
+	return err
+}

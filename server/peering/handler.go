@@ -1,0 +1,269 @@
+package peering
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/transport"
+	"github.com/tenement-fleet/tenement/proxy"
+)
+
+// maxBody bounds a request's JSON. The largest is a batch of writes.
+const maxBody = consensus.MaxForwardedBytes*4 + 1<<20
+
+// prefix is before every path. A later version of what nodes say has another one.
+const prefix = "/peer/v1"
+
+// Node is this node as the others may use it.
+type Node interface {
+	Ping() Pong
+	Join(ctx context.Context, from string, req JoinRequest) (JoinAnswer, error)
+	// Leave tells the leader that a node stops and is expected back.
+	Leave(ctx context.Context, node string) error
+	// RemoveMember and Promote act as the leader; see consensus.
+	RemoveMember(ctx context.Context, id string, force bool) error
+	Promote(ctx context.Context, id string) error
+
+	ApplyForwarded(ctx context.Context, from string, batch []consensus.Forwarded) []consensus.ForwardResult
+	VerifiedIndex(ctx context.Context) (uint64, error)
+	GrantLease(ctx context.Context, node string) error
+}
+
+// Runtime is this node's instances; see httpapi.Runtime.
+type Runtime interface {
+	Observed(ref api.Ref) (api.Observed, bool)
+	Wake(ctx context.Context, ref api.Ref) error
+	Sleep(ctx context.Context, ref api.Ref) error
+	Restart(ctx context.Context, ref api.Ref) error
+	StorageUsage(ctx context.Context, ref api.Ref) (api.Storage, error)
+	// SendData writes an instance's data directory as a tar archive, for the node that
+	// the instance has moved to.
+	SendData(ctx context.Context, ref api.Ref, to string, w io.Writer) error
+}
+
+// Logs is what this node's instances printed; see httpapi.Logs.
+type Logs interface {
+	Query(ctx context.Context, q api.LogQuery) ([]api.LogEntry, error)
+	Follow(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogEntry, error]
+}
+
+// Config is what a Handler is made of.
+type Config struct {
+	Node    Node
+	Runtime Runtime
+	Logs    Logs
+	Founder Founder
+	// Proxy gets the requests for this node's instances; see [proxy.Proxy.ServePeer].
+	Proxy  http.Handler
+	Logger *slog.Logger
+}
+
+// Handler answers the other nodes.
+func Handler(cfg Config) http.Handler {
+	h := &handler{cfg}
+	mux := http.NewServeMux()
+	on := func(route string, f func(r *http.Request, from string) (any, error)) {
+		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, f) })
+	}
+	on("GET "+prefix+"/ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping(), nil })
+	on("POST "+prefix+"/join", h.join)
+	on("POST "+prefix+"/leave", func(r *http.Request, from string) (any, error) { return Empty{}, cfg.Node.Leave(r.Context(), from) })
+	on("POST "+prefix+"/commands", h.commands)
+	on("GET "+prefix+"/index", func(r *http.Request, _ string) (any, error) { return cfg.Node.VerifiedIndex(r.Context()) })
+	on("POST "+prefix+"/lease", func(r *http.Request, from string) (any, error) {
+		return Empty{}, cfg.Node.GrantLease(r.Context(), from)
+	})
+	on("DELETE "+prefix+"/members/{id}", func(r *http.Request, _ string) (any, error) {
+		return Empty{}, cfg.Node.RemoveMember(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") != "")
+	})
+	on("POST "+prefix+"/members/{id}/promote", func(r *http.Request, _ string) (any, error) {
+		return Empty{}, cfg.Node.Promote(r.Context(), r.PathValue("id"))
+	})
+	on("GET "+prefix+"/instances/{ref}", h.observed)
+	on("GET "+prefix+"/instances/{ref}/storage", h.storage)
+	for name, act := range map[string]func(context.Context, api.Ref) error{
+		"wake": cfg.Runtime.Wake, "sleep": cfg.Runtime.Sleep, "restart": cfg.Runtime.Restart,
+	} {
+		on("POST "+prefix+"/instances/{ref}/"+name, func(r *http.Request, _ string) (any, error) {
+			ref, err := api.ParseRef(r.PathValue("ref"))
+			if err != nil {
+				return nil, err
+			}
+			return Empty{}, act(r.Context(), ref)
+		})
+	}
+	on("POST "+prefix+"/logs", h.logs)
+	mux.HandleFunc("POST "+prefix+"/logs/stream", h.follow)
+	mux.HandleFunc("GET "+prefix+"/instances/{ref}/data", h.data)
+	rest := FoundingHandler(cfg.Founder, mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(proxy.HeaderInstance) != "" {
+			cfg.Proxy.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+}
+
+type handler struct{ Config }
+
+// answer writes what f returns, or its error as a problem.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, f func(*http.Request, string) (any, error)) {
+	from, _ := transport.PeerID(r.Context())
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	out, err := f(r, from)
+	if err != nil {
+		WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out) // the peer may have gone
+}
+
+// headerNotLeader marks the answer of a node that was taken for the leader and is not.
+const headerNotLeader = "Tenement-Not-Leader"
+
+// WriteError answers with err as a problem.
+func WriteError(w http.ResponseWriter, err error) {
+	if errors.Is(err, consensus.ErrNotLeader) {
+		w.Header().Set(headerNotLeader, "1")
+	}
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok {
+		e = &api.Error{Code: api.CodeOf(err), Message: err.Error()}
+		if fields, ok := errors.AsType[api.FieldErrors](err); ok {
+			e.Fields = fields
+		}
+	} else if e.Message != err.Error() {
+		c := *e
+		c.Message = err.Error()
+		e = &c
+	}
+	w.Header().Set("Content-Type", api.ProblemType)
+	w.WriteHeader(e.Code.Status())
+	_ = json.NewEncoder(w).Encode(e.Problem(http.StatusText(e.Code.Status()))) // the peer may have gone
+}
+
+func decode[T any](r *http.Request) (v T, err error) {
+	if err := json.NewDecoder(r.Body).Decode(&v); err != nil {
+		return v, api.Errorf(api.CodeInvalid, "read request: %w", err)
+	}
+	return v, nil
+}
+
+func (h *handler) join(r *http.Request, from string) (any, error) {
+	req, err := decode[JoinRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Node.Join(r.Context(), from, req)
+}
+
+func (h *handler) commands(r *http.Request, from string) (any, error) {
+	batch, err := decode[[]consensus.Forwarded](r)
+	if err != nil {
+		return nil, err
+	}
+	if len(batch) > consensus.MaxForwarded {
+		return nil, api.Errorf(api.CodeTooLarge, "apply commands: got %d, want at most %d", len(batch), consensus.MaxForwarded)
+	}
+	return h.Node.ApplyForwarded(r.Context(), from, batch), nil
+}
+
+func (h *handler) observed(r *http.Request, _ string) (any, error) {
+	ref, err := api.ParseRef(r.PathValue("ref"))
+	if err != nil {
+		return nil, err
+	}
+	o, ok := h.Runtime.Observed(ref)
+	if !ok {
+		return nil, api.Errorf(api.CodeNotFound, "observe instance %s: it is not on this node", ref)
+	}
+	return o, nil
+}
+
+func (h *handler) storage(r *http.Request, _ string) (any, error) {
+	ref, err := api.ParseRef(r.PathValue("ref"))
+	if err != nil {
+		return nil, err
+	}
+	return h.Runtime.StorageUsage(r.Context(), ref)
+}
+
+func (h *handler) logs(r *http.Request, _ string) (any, error) {
+	q, err := decode[api.LogQuery](r)
+	if err != nil {
+		return nil, err
+	}
+	return h.Logs.Query(r.Context(), q)
+}
+
+// follow streams entries as JSON, one a line, until the peer leaves.
+func (h *handler) follow(w http.ResponseWriter, r *http.Request) {
+	q, err := decode[api.LogQuery](r)
+	if err != nil {
+		WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	out := http.NewResponseController(w)
+	if out.Flush() != nil {
+		return
+	}
+	enc := json.NewEncoder(w)
+	for e, err := range h.Logs.Follow(r.Context(), q) {
+		if err != nil || enc.Encode(e) != nil || out.Flush() != nil {
+			return // the end of the stream says so, and is not taken for the end of the log
+		}
+	}
+}
+
+// trailerOK says, after a body, that it is whole.
+const trailerOK = "Tenement-Complete"
+
+func (h *handler) data(w http.ResponseWriter, r *http.Request) {
+	from, _ := transport.PeerID(r.Context())
+	ref, err := api.ParseRef(r.PathValue("ref"))
+	if err != nil {
+		WriteError(w, err)
+		return
+	}
+	out := &startedWriter{w: w}
+	w.Header().Set("Trailer", trailerOK)
+	err = h.Runtime.SendData(r.Context(), ref, from, out)
+	switch {
+	case err == nil:
+		w.Header().Set(trailerOK, strconv.FormatInt(out.n, 10))
+	case out.n == 0:
+		w.Header().Del("Trailer")
+		WriteError(w, err)
+	default:
+		h.Logger.Warn("an instance's data could not be sent", "instance", ref, "to", from, "error", err)
+		panic(http.ErrAbortHandler) // what was sent must not be taken for the whole
+	}
+}
+
+type startedWriter struct {
+	w io.Writer
+	n int64
+}
+
+// Write implements io.Writer.
+func (s *startedWriter) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	s.n += int64(n)
+	if err != nil {
+		err = fmt.Errorf("send to peer: %w", err)
+	}
+	return n, err
+}
