@@ -127,6 +127,8 @@ func TestDrain(t *testing.T) {
 				w.add("x:a", on("n3"))
 				w.add("x:c", on("n5"))
 				w.add("x:d", on("n5"))
+				w.add("x:e", on("n5"))
+				w.add("x:f", on("n3"))
 			}, "web:a=n3+"},
 		}},
 		{"the target of a move drains: on to the next, the first still serving", func(w *world) {

@@ -244,7 +244,7 @@ func checkExplained(t *rapid.T, w *world, plan []state.Placement) {
 		t.Fatalf("planned %v, explained %v", placed, explained)
 	}
 	if !slices.IsSortedFunc(r.Changes, func(a, b api.Decision) int {
-		return compareStrings(a.Ref.Service+"\x00"+a.Ref.ID, b.Ref.Service+"\x00"+b.Ref.ID)
+		return cmp.Or(strings.Compare(a.Ref.Service, b.Ref.Service), strings.Compare(a.Ref.ID, b.Ref.ID))
 	}) {
 		t.Fatal("decisions are not in order")
 	}
