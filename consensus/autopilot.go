@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -101,16 +102,41 @@ func (n *Node) changeVoter(ctx context.Context, c voterChange) error {
 	return n.removeVote(ctx, string(c.id))
 }
 
-// askMembers has every other member say how far it is. It does not wait for the answers.
-func (n *Node) askMembers() {
-	term, ok := leadingTerm(n.raft)
-	if !ok {
-		return
-	}
-	for _, s := range n.servers() {
-		if string(s.ID) != n.id.ID {
-			n.quorum.ask(s, term, 0, func(bool) {})
+// askMembers has every other member say how far it is, and returns a channel that is
+// closed when all have answered, or can't.
+func (n *Node) askMembers() <-chan struct{} {
+	done := make(chan struct{})
+	var pending atomic.Int64
+	answered := func(bool) {
+		if pending.Add(-1) == 0 {
+			close(done)
 		}
+	}
+	pending.Add(1) // so that it ends when the last has been asked
+	if term, ok := leadingTerm(n.raft); ok {
+		for _, s := range n.servers() {
+			if string(s.ID) == n.id.ID {
+				continue
+			}
+			pending.Add(1)
+			if !n.quorum.ask(s, term, 0, answered) {
+				answered(false)
+			}
+		}
+	}
+	answered(true)
+	return done
+}
+
+// hearMembers asks all members how they are and waits a while for their answers, for
+// decisions that can't wait until everybody has been heard of by itself.
+func (n *Node) hearMembers(ctx context.Context) {
+	timeout := time.NewTimer(askWait)
+	defer timeout.Stop()
+	select {
+	case <-n.askMembers():
+	case <-timeout.C:
+	case <-ctx.Done():
 	}
 }
 

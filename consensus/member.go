@@ -138,6 +138,7 @@ func (n *Node) RemoveMember(ctx context.Context, id string, force bool) error {
 		return n.removeSelf(ctx)
 	}
 	if member {
+		n.hearMembers(ctx)
 		if err := n.removable(server); err != nil {
 			return err
 		}
@@ -225,6 +226,7 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 	if s.Suffrage == raft.Voter {
 		return nil
 	}
+	n.hearMembers(ctx)
 	members := n.voterCandidates()
 	for _, m := range members {
 		if m.id == s.ID && (m.health != healthyMember || !m.current) {
@@ -308,7 +310,7 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 	if !n.IsLeader() {
 		return errNotLeader()
 	}
-	_ = n.quorum.verify(ctx) // who answers now can take over; that too few do is no reason not to try
+	n.hearMembers(ctx)
 	heir, ok := heirOf(n.voterCandidates())
 	if !ok {
 		return api.Errorf(api.CodeConflict, "transfer leadership: %w", errNoHeir)

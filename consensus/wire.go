@@ -133,19 +133,19 @@ func (r *ForwardResult) decode() (state.Result, error) {
 	var err error
 	switch r.Kind {
 	case kindService:
-		res.Object, err = decodeObject[*api.Service](r.Object)
+		res.Object, err = decodePointer[api.Service](r.Object)
 	case kindInstance:
-		res.Object, err = decodeObject[*api.Instance](r.Object)
+		res.Object, err = decodePointer[api.Instance](r.Object)
 	case kindFleet:
-		res.Object, err = decodeObject[*api.Fleet](r.Object)
+		res.Object, err = decodePointer[api.Fleet](r.Object)
 	case kindNode:
-		res.Object, err = decodeObject[*api.Node](r.Object)
+		res.Object, err = decodePointer[api.Node](r.Object)
 	case kindToken:
-		res.Object, err = decodeObject[*api.Token](r.Object)
+		res.Object, err = decodePointer[api.Token](r.Object)
 	case kindJoinToken:
-		res.Object, err = decodeObject[*api.JoinToken](r.Object)
+		res.Object, err = decodePointer[api.JoinToken](r.Object)
 	case kindSecret:
-		res.Object, err = decodeObject[*state.Secret](r.Object)
+		res.Object, err = decodePointer[state.Secret](r.Object)
 	case kindCount:
 		res.Object, err = decodeObject[int](r.Object)
 	case kindText:
@@ -159,10 +159,20 @@ func (r *ForwardResult) decode() (state.Result, error) {
 	return res, nil
 }
 
+func decodePointer[T any](b []byte) (*T, error) {
+	v, err := decodeObject[T](b)
+	return &v, err
+}
+
 func decodeObject[T any](b []byte) (T, error) {
-	var v T
-	err := json.Unmarshal(b, &v)
-	return v, err
+	var v *T
+	if err := json.Unmarshal(b, &v); err != nil {
+		return *new(T), err
+	}
+	if v == nil {
+		return *new(T), errors.New("it has no object")
+	}
+	return *v, nil
 }
 
 func (e *ForwardError) decode() error {
