@@ -128,3 +128,40 @@ type CreatedJoinToken struct {
 	JoinToken
 	Text string `json:"text"` // what `ten serve --token-file` reads
 }
+
+// SecretPhase is a step in the rotation of the cluster's secret. Each is taken once every
+// node has confirmed the one before.
+type SecretPhase string
+
+// The phases of a rotation, in their order.
+const (
+	SecretInstall SecretPhase = "install" // nodes trust the new secret beside the old one
+	SecretUse     SecretPhase = "use"     // and use it
+	SecretRemove  SecretPhase = "remove"  // and no longer trust the old one
+)
+
+// SecretPhases lists every phase.
+func SecretPhases() []SecretPhase { return []SecretPhase{SecretInstall, SecretUse, SecretRemove} }
+
+// SecretStatus answers GET /api/secret: how far the rotation of the cluster's secret is.
+// Secrets are named by ids, which are digests and tell nothing of them.
+type SecretStatus struct {
+	// Phase is the step that was taken last; empty before the first rotation.
+	Phase SecretPhase `json:"phase,omitempty"`
+	// Secrets are the ids of those that every node has to have in this phase, the one to
+	// use first.
+	Secrets   []string  `json:"secrets"`
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	// Complete is set when no rotation is under way: the last phase is confirmed by every
+	// node, or there was none.
+	Complete bool         `json:"complete"`
+	Nodes    []SecretNode `json:"nodes"`
+}
+
+// SecretNode is how far one node is with the rotation of the cluster's secret.
+type SecretNode struct {
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	Secrets   []string `json:"secrets"`   // the ids of those that it trusts, the one that it uses first
+	Confirmed bool     `json:"confirmed"` // it has taken the present phase
+}

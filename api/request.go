@@ -6,6 +6,8 @@ import "time"
 const (
 	// HeaderIndex carries, on every reply, the Raft index that the answering node has applied.
 	HeaderIndex = "X-Tenement-Index"
+	// HeaderStale is "true" on what a node that has lost the leader read: it may be old.
+	HeaderStale = "X-Tenement-Stale"
 	// ProblemType is the media type of an error's body; see [Problem].
 	ProblemType = "application/problem+json"
 )

@@ -28,7 +28,12 @@ type View interface {
 	Services() iter.Seq[*api.Service]
 	Instance(ref api.Ref) (*api.Instance, bool)
 	Instances(service string) iter.Seq[*api.Instance] // "" = all
+	Fleet(ref api.Ref) (*api.Fleet, bool)
+	Fleets(service string) iter.Seq[*api.Fleet] // "" = all
 	Node(id string) (*api.Node, bool)
+	Nodes() iter.Seq[*api.Node]
+	JoinToken(id string) (*api.JoinToken, bool)
+	JoinTokens() iter.Seq[*api.JoinToken]
 	Token(id string) (*api.Token, bool)
 	Tokens() iter.Seq[*api.Token]
 }
@@ -45,19 +50,21 @@ type Cluster interface {
 	DeleteService(ctx context.Context, name string, ifMatch *uint64) (uint64, error)
 	PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint64) (*api.Instance, error)
 	DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error)
+	PutFleet(ctx context.Context, f *api.Fleet, ifMatch *uint64) (*api.Fleet, error)
+	DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error)
 	PutToken(ctx context.Context, t *api.Token) (*api.Token, error)
 	DeleteToken(ctx context.Context, id string) (uint64, error)
 }
 
-// Runtime is this node's instances.
+// Runtime is the instances, on whatever node they are.
 type Runtime interface {
 	// Observed is the freshest knowledge of an instance on this node.
 	Observed(ref api.Ref) (api.Observed, bool)
-	// Wake returns once an instance of this node accepts connections.
+	// Wake returns once the instance accepts connections.
 	Wake(ctx context.Context, ref api.Ref) error
-	// Sleep returns once an instance of this node has no process, whatever is desired.
+	// Sleep returns once the instance has no process, whatever is desired.
 	Sleep(ctx context.Context, ref api.Ref) error
-	// Restart stops an instance of this node, starts it and returns once it accepts connections.
+	// Restart stops the instance, starts it and returns once it accepts connections.
 	Restart(ctx context.Context, ref api.Ref) error
 	// StorageUsage measures the instance's data directory.
 	StorageUsage(ctx context.Context, ref api.Ref) (api.Storage, error)
@@ -78,6 +85,15 @@ type Config struct {
 	Cluster Cluster
 	Runtime Runtime
 	Logs    Logs
+	// Members is the cluster's servers. Optional: without it the server is not part of a
+	// cluster, and says so.
+	Members Members
+	// Consistent returns a view that holds everything that was acknowledged by any node
+	// before the call. Optional: Cluster.View, which does on a single node.
+	Consistent func(ctx context.Context) (View, error)
+	// Stale reports whether the node has lost the leader: what it reads may be old, and it
+	// can't write. Optional.
+	Stale func() bool
 
 	Registry *prometheus.Registry
 	// MetricsPublic opens /metrics to callers without a token.
@@ -105,6 +121,15 @@ func (c *Config) setDefaults() {
 	}
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
+	}
+	if c.Members == nil {
+		c.Members = alone{c}
+	}
+	if c.Consistent == nil {
+		c.Consistent = func(context.Context) (View, error) { return c.Cluster.View(), nil }
+	}
+	if c.Stale == nil {
+		c.Stale = func() bool { return false }
 	}
 	if c.TLS == nil {
 		c.TLS = func() api.TLSStatus { return api.TLSStatus{} }
