@@ -5,7 +5,9 @@ package leader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -138,13 +140,24 @@ func work(ctx context.Context, cfg Config) error {
 	go func() {
 		defer close(watched)
 		if cfg.Prober != nil {
-			cancel(watchNodes(ctx, cfg, clock))
+			cancel(guarded(func() error { return watchNodes(ctx, cfg, clock) }))
 		}
 	}()
-	err := reconcile(ctx, cfg, clock)
+	err := guarded(func() error { return reconcile(ctx, cfg, clock) })
 	cancel(err)
 	<-watched
 	return context.Cause(ctx)
+}
+
+// guarded turns a panic into an error: a mistake in planning must not end the process
+// that serves requests, and then the next leader's, one after the other.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // clock tells the time for the deadlines that are in the state. They were written by

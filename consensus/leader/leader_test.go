@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -308,9 +309,9 @@ func TestDeadProcessIsReplaced(t *testing.T) {
 		}
 		f.answer("n2", ErrRefused)
 		down := waitFor(t, func() bool { return f.status("n2") == api.NodeDown })
-		between(t, "down", down, 2*time.Second, 2600*time.Millisecond)
+		between(t, "down", down, 1400*time.Millisecond, 2600*time.Millisecond)
 		moved := waitFor(t, func() bool { return f.on("replace") == "n1" })
-		between(t, "replaced", down+moved, 3400*time.Millisecond, 4*time.Second)
+		between(t, "replaced", down+moved, 2900*time.Millisecond, 4*time.Second)
 		time.Sleep(time.Hour)
 		if f.on("keep") != "n2" || f.on("stop") != "n2" {
 			t.Errorf("keep is on %s, stop without the lease's end on %s", f.on("keep"), f.on("stop"))
@@ -416,4 +417,26 @@ func TestMoveFromALostNodeEnds(t *testing.T) {
 			t.Errorf("%s, on %s", f.status("n2"), f.on("app"))
 		}
 	})
+}
+
+// An instance whose data is elsewhere is under way, too, but from nowhere.
+func TestDataElsewhere(t *testing.T) {
+	run(t, func(t *testing.T, f *fakeCluster) {
+		f.two()
+		ref := api.Ref{Service: "replace", ID: "x"}
+		f.do(state.Command{Report: &state.Report{Node: "n2", Reports: []api.Report{{Ref: ref, Observed: api.Observed{State: api.StateRunning, Generation: 1}}}}})
+		f.answer("n2", ErrRefused)
+		waitFor(t, func() bool { return f.on("replace") == "n1" })
+		if i, _ := f.View().Instance(ref); i.DataNode != "n2" {
+			t.Fatalf("its data is on %q", i.DataNode)
+		}
+		f.put("later")
+		waitFor(t, func() bool { return f.unplaced() == 0 })
+	})
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	if err := guarded(func() error { panic("oh") }); err == nil || !strings.Contains(err.Error(), "panic: oh") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -86,7 +86,7 @@ func overdue(v *state.View, now time.Time) bool {
 // endMoves ends the moves from nodes that were lost meanwhile.
 func endMoves(ctx context.Context, c Cluster, v *state.View) error {
 	for i := range v.Moving() {
-		if !movedFrom(v, i) {
+		if i.Previous == nil || !movedFrom(v, i) {
 			continue
 		}
 		if err := c.EndMove(ctx, state.EndMove{Ref: i.Ref(), Generation: i.Generation}); err != nil {

@@ -108,7 +108,7 @@ func watchNodes(ctx context.Context, cfg Config, clock clock) error {
 			one, stop := context.WithCancel(ctx)
 			watchers[n.ID] = stop
 			wg.Go(func() {
-				if err := watchNode(one, cfg, clock, n.ID); err != nil {
+				if err := guarded(func() error { return watchNode(one, cfg, clock, n.ID) }); err != nil {
 					cancel(err)
 				}
 			})
