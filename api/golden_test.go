@@ -27,7 +27,7 @@ var types = []any{
 	new(api.TLSCertificate), new(api.ServerHealth),
 	new(api.Previous), new(api.PlacementRules), new(api.Affinity), new(api.Fleet), new(api.Member), new(api.ClusterStatus),
 	new(api.NodeRequest), new(api.PlanRequest), new(api.PlanResult), new(api.Decision), new(api.Exclusion),
-	new(api.JoinToken), new(api.JoinTokenRequest), new(api.CreatedJoinToken),
+	new(api.JoinToken), new(api.JoinTokenRequest), new(api.CreatedJoinToken), new(api.SecretStatus), new(api.SecretNode),
 }
 
 // notJSON are exported structs that never become JSON as such.

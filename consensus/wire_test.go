@@ -16,7 +16,7 @@ func TestResultsOverTheWire(t *testing.T) {
 	for _, object := range []any{
 		&api.Service{Name: "app", Revision: 3, CreatedAt: at}, &api.Instance{Service: "app", ID: "a"},
 		&api.Fleet{Service: "app", Name: "f"}, &api.Node{ID: "n"}, &api.Token{ID: "t", SHA256: []byte{1}},
-		&api.JoinToken{ID: "j"}, &state.Secret{Phase: state.SecretUse, Sealed: []byte{2}}, 7, "text", nil,
+		&api.JoinToken{ID: "j"}, &state.Secret{Phase: api.SecretUse, Sealed: []byte{2}}, 7, "text", nil,
 	} {
 		r := overWire(t, encodeResult(state.Result{Object: object, Index: 9}, nil))
 		got, err := r.decode()

@@ -117,7 +117,7 @@ func goldenScript2(d *driven) {
 		putJoinToken(testJoinToken("0123456789ab", func(k *api.JoinToken) { k.Description, k.ExpiresAt, k.MaxUses = "for n4", at(900), 2 })),
 		putJoinToken(testJoinToken("ba9876543210")), {DeleteJoinToken: &DeleteJoinToken{ID: "ba9876543210"}},
 		{UseJoinToken: &UseJoinToken{ID: "0123456789ab", At: at(70)}}, {UseJoinToken: &UseJoinToken{ID: "0123456789ab", At: at(901)}},
-		{PutSecret: &PutSecret{Phase: SecretInstall, Sealed: []byte{1, 2, 3}, IDs: []string{"aa", "bb"}, IfMatch: ptr(uint64(0))}},
+		{PutSecret: &PutSecret{Phase: api.SecretInstall, Sealed: []byte{1, 2, 3}, IDs: []string{"aa", "bb"}, IfMatch: ptr(uint64(0))}},
 	} {
 		d.do(c)
 	}

@@ -25,21 +25,10 @@ type UseJoinToken struct {
 	At time.Time `json:"at"`
 }
 
-// SecretPhase is a step in the rotation of the cluster's secret. Each is taken once every
-// node has confirmed the one before, in [api.Node.SecretIDs].
-type SecretPhase string
-
-// The phases of a rotation, in their order.
-const (
-	SecretInstall SecretPhase = "install" // nodes trust the new secret beside the old one
-	SecretUse     SecretPhase = "use"     // and use it
-	SecretRemove  SecretPhase = "remove"  // and no longer trust the old one
-)
-
 // Secret says how far the rotation of the cluster's secret is. The state can't read the
 // secret.
 type Secret struct {
-	Phase SecretPhase `json:"phase"`
+	Phase api.SecretPhase `json:"phase"`
 	// Sealed is the new secret, encrypted under the old one.
 	Sealed []byte `json:"sealed,omitempty"`
 	// IDs names the secrets that a node has to have in this phase, the one to use first.
@@ -50,10 +39,10 @@ type Secret struct {
 
 // PutSecret takes the rotation of the cluster's secret a step on.
 type PutSecret struct {
-	Phase   SecretPhase `json:"phase"`
-	Sealed  []byte      `json:"sealed,omitempty"`
-	IDs     []string    `json:"ids,omitempty"`
-	IfMatch *uint64     `json:"if_match,omitempty"`
+	Phase   api.SecretPhase `json:"phase"`
+	Sealed  []byte          `json:"sealed,omitempty"`
+	IDs     []string        `json:"ids,omitempty"`
+	IfMatch *uint64         `json:"if_match,omitempty"`
 }
 
 func (c *PutJoinToken) apply(t *txn) (any, error) {

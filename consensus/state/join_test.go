@@ -72,18 +72,18 @@ func TestSecretRotation(t *testing.T) {
 	if d.View().Secret() != nil {
 		t.Error("a secret from nowhere")
 	}
-	put := func(p SecretPhase, match *uint64, ids ...string) Command {
+	put := func(p api.SecretPhase, match *uint64, ids ...string) Command {
 		return Command{PutSecret: &PutSecret{Phase: p, Sealed: []byte("sealed"), IDs: ids, IfMatch: match}}
 	}
-	d.fails(put(SecretInstall, ptr(uint64(1)), "old", "new"), api.CodeStaleRevision)
-	d.must(put(SecretInstall, ptr(uint64(0)), "old", "new"))
+	d.fails(put(api.SecretInstall, ptr(uint64(1)), "old", "new"), api.CodeStaleRevision)
+	d.must(put(api.SecretInstall, ptr(uint64(0)), "old", "new"))
 	before := d.View()
-	if d.must(put(SecretInstall, nil, "old", "new")); d.View() != before {
+	if d.must(put(api.SecretInstall, nil, "old", "new")); d.View() != before {
 		t.Error("the same again changed something")
 	}
-	d.must(put(SecretUse, ptr(uint64(1)), "new", "old"))
+	d.must(put(api.SecretUse, ptr(uint64(1)), "new", "old"))
 	s := d.View().Secret()
-	if s.Phase != SecretUse || s.IDs[0] != "new" || string(s.Sealed) != "sealed" || s.Revision != 2 || !s.UpdatedAt.Equal(at(3)) {
+	if s.Phase != api.SecretUse || s.IDs[0] != "new" || string(s.Sealed) != "sealed" || s.Revision != 2 || !s.UpdatedAt.Equal(at(3)) {
 		t.Errorf("got %+v", s)
 	}
 }

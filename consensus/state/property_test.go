@@ -130,7 +130,7 @@ func genSecretCommand(t *rapid.T) Command {
 	case 2:
 		return Command{UseJoinToken: &UseJoinToken{id, at(0)}}
 	default:
-		return Command{PutSecret: &PutSecret{Phase: SecretUse, Sealed: []byte(id), IDs: []string{id}}}
+		return Command{PutSecret: &PutSecret{Phase: api.SecretUse, Sealed: []byte(id), IDs: []string{id}}}
 	}
 }
 
