@@ -68,6 +68,8 @@ type Node struct {
 	leases    leases
 	pilot     autopilot
 	several   atomic.Bool   // there are other members
+	restoring atomic.Bool   // a snapshot is being restored
+	yielded   time.Time     // when it last gave up the leadership for its full disk; belongs to tend
 	caughtUp  chan struct{} // closed once it knows what the leader knew
 	removed   chan struct{} // closed when it is no longer a member
 	wasMember bool          // belongs to lookAfterVoters
@@ -413,8 +415,10 @@ func (n *Node) tend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if dog.stuck(len(n.slots), n.fsm.busy.Load(), n.raft.AppliedIndex()+n.batches.Load()) {
-			n.latch.trip(fmt.Errorf("watch raft: no progress for %s with %d writes pending", n.cfg.patience, len(n.slots)))
+		pending := n.ownPending()
+		if dog.stuck(pending, n.fsm.busy.Load() || n.restoring.Load(), n.progress()) {
+			n.latch.trip(fmt.Errorf("watch raft: no progress for %s with %d writes pending", n.cfg.patience, pending))
 		}
+		n.yieldDisk(ctx)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,6 +54,9 @@ type storage struct {
 	synced   func(time.Duration) // told how long each write of entries took
 	// voteTerm is the first half of a vote, see SetUint64. Only Raft's main loop votes.
 	voteTerm uint64
+
+	writing atomic.Int64  // writes that the disk has not answered
+	writes  atomic.Uint64 // that it has
 }
 
 // Keys of the stable store: two of Raft's, and ours for both of them.
@@ -66,6 +70,8 @@ func (s *storage) write(what string, f func() error) error {
 	if err := s.latch.tripped(); err != nil {
 		return err
 	}
+	s.writing.Add(1)
+	defer func() { s.writes.Add(1); s.writing.Add(-1) }()
 	err := f()
 	if errors.Is(err, syscall.ENOSPC) && s.makeRoom() {
 		err = f() // the failed transaction was rolled back: nothing of it is there
