@@ -243,6 +243,7 @@ func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
 		Runtime: instances{here, n.consensus, n.peers.client}, Logs: allLogs{n.logs, n.consensus, n.peers.client},
 		Registry: n.registry, Upgrade: opts.upgrade, Logger: n.log, Now: opts.Now,
+		Members: members{n}, Consistent: n.consistent, Stale: n.stale,
 	})
 	if err != nil {
 		return err
@@ -295,6 +296,7 @@ func (n *node) settle(ctx context.Context, _ nodeConfig) error {
 	n.wg.Go(func() {
 		leader.Run(run, leader.Config{Cluster: leading{n.consensus}, Prober: prober{n.peers.client}, Logger: n.log})
 	})
+	n.wg.Go(func() { n.followSecret(run) })
 	n.pump.reset()
 	n.lease.begin(ctx)
 	n.wg.Go(func() { n.lease.run(run, func() { specs{n.consensus, n.lease}.leased(n.agent.Changed) }) })

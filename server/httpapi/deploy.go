@@ -158,18 +158,30 @@ func (s *Server) start(ctx context.Context, ref api.Ref, weight int) (*api.Insta
 	if err != nil {
 		return nil, err
 	}
-	if placed.Node == s.cfg.NodeID {
-		// A wake joins the start that is under way, or makes one; it leaves alone what gave up.
-		kick := s.cfg.Runtime.Wake
-		if before == api.StateFailed || before == api.StateStopped {
-			kick = s.cfg.Runtime.Restart
-		}
-		err := s.untilClosing(ctx, func(ctx context.Context) error { return kick(ctx, ref) })
-		if err != nil && api.CodeOf(err) != api.CodeNotFound { // not found: not heard of it yet
-			return nil, err
-		}
+	// A wake joins the start that is under way, or makes one; it leaves alone what gave up.
+	kick := s.cfg.Runtime.Wake
+	if before == api.StateFailed || before == api.StateStopped {
+		kick = s.cfg.Runtime.Restart
+	}
+	err = s.untilClosing(ctx, func(ctx context.Context) error { return kick(ctx, ref) })
+	if err != nil && !s.passing(err, placed) {
+		return nil, err
 	}
 	return s.await(ctx, ref, accepts)
+}
+
+// passing reports whether the error of a start is no reason to give up: the node has not
+// heard of the instance yet, or it is on another one that can't be reached: that starts it
+// all the same, or the leader moves it.
+func (s *Server) passing(err error, i *api.Instance) bool {
+	switch api.CodeOf(err) {
+	case api.CodeNotFound:
+		return true
+	case api.CodeUnavailable, api.CodeMisdirected:
+		return i.Node != s.cfg.NodeID && s.closing.Err() == nil
+	default:
+		return false
+	}
 }
 
 // wantRunning declares that an instance is to run, and returns the state that it was in;
@@ -253,13 +265,16 @@ func (s *Server) explain(c *call, ref api.Ref, err error) error {
 		return err
 	}
 	var text strings.Builder
-	code, state := api.CodeFailed, api.StateFailed
+	code, state, unplaced := api.CodeFailed, api.StateFailed, false
 	if i, ok := s.cfg.Cluster.View().Instance(ref); ok {
-		state = s.fresh(i).State()
+		state, unplaced = s.fresh(i).State(), i.Node == ""
 	}
 	if timedOut {
 		code = api.CodeTimeout
 		fmt.Fprintf(&text, "%s is not ready in time: its state is %s", ref, state)
+		if unplaced {
+			fmt.Fprintf(&text, ", no node takes it: 'ten plan %s' says why", ref)
+		}
 		if e, ok := errors.AsType[*api.Error](err); ok {
 			fmt.Fprintf(&text, " (%s)", e)
 		}

@@ -65,7 +65,7 @@ func endpointTable() string {
 		case answer == "":
 			answer = "nothing"
 		}
-		body := typeText(e.req)
+		body := typeText(e.req) + e.takes
 		if e.bodyOptional {
 			body += ", optional"
 		}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -20,6 +21,8 @@ type handler struct {
 	req, resp    reflect.Type // nil: none
 	fields       []jsonField  // of req
 	media        string       // of the answer; "" for JSON
+	takes        string       // media type of the body of an endpoint that reads it by itself
+	dry          bool         // changes nothing, whatever the method
 	status       int          // of success; 0 for 200, or 204 when there is no resp
 	bodyOptional bool
 	run          func(*Server, *call) (any, error)
@@ -70,6 +73,10 @@ func stream[T any](h func(*Server, *call) error) handler {
 
 func optional(h handler) handler { h.bodyOptional = true; return h }
 func created(h handler) handler  { h.status = http.StatusCreated; return h }
+func accepted(h handler) handler { h.status = http.StatusAccepted; return h }
+func dry(h handler) handler      { h.dry = true; return h }
+
+func taking(media string, h handler) handler { h.takes = media; return h }
 
 // call is one request on its way through its endpoint.
 type call struct {
@@ -77,8 +84,8 @@ type call struct {
 	principal auth.Principal
 	begun     time.Time
 	view      View    // the state that the answer is made from
-	ref       api.Ref // {instance}
-	name      string  // {name} or {id}
+	ref       api.Ref // {instance} or {fleet}
+	name      string  // {name}, {node} or {id}
 	args      args
 	body      any
 	object    string // what it is about, for the audit log
@@ -114,7 +121,7 @@ func (s *Server) serve(e *endpoint, ec echo.Context) (err error) {
 		return err
 	}
 	if e.blocks() {
-		if err := s.waitIndex(c); err != nil {
+		if err := s.settleView(c); err != nil {
 			return err
 		}
 	}
@@ -125,7 +132,7 @@ func (s *Server) serve(e *endpoint, ec echo.Context) (err error) {
 			return err
 		}
 	}
-	if e.mutates() {
+	if e.method != http.MethodGet {
 		c.ctx = auth.WithPrincipal(c.ctx, c.principal)
 	}
 	answer, err := e.run(s, c)
@@ -135,8 +142,11 @@ func (s *Server) serve(e *endpoint, ec echo.Context) (err error) {
 	if !c.w.Committed {
 		s.setIndex(c)
 	}
-	if err != nil || e.media != "" {
-		return err
+	if err != nil {
+		return s.leaderless(err)
+	}
+	if e.media != "" {
+		return nil
 	}
 	return writeAnswer(c.w, e.status, answer)
 }
@@ -154,9 +164,12 @@ func (c *call) parsePath(ec echo.Context) error {
 		}
 		c.object = value
 		switch kind {
-		case "instance":
+		case "instance", "fleet":
 			ref, err := api.ParseRef(value)
 			if err != nil {
+				if kind == "fleet" {
+					return &api.FieldError{Field: kind, Got: clip(value), Want: "service:name"}
+				}
 				return err
 			}
 			c.ref = ref
@@ -180,6 +193,37 @@ const (
 	defaultWait = 5 * time.Minute
 	maxWait     = 10 * time.Minute
 )
+
+// settleView takes the view that the answer is made from: one that the leader has
+// confirmed with ?consistent, a later one than ?index.
+func (s *Server) settleView(c *call) (err error) {
+	if c.args.flag("consistent") {
+		if c.view, err = s.cfg.Consistent(c.ctx); err != nil {
+			return s.leaderless(err)
+		}
+	}
+	if err := s.waitIndex(c); err != nil {
+		return err
+	}
+	if s.cfg.Stale() {
+		c.w.Header().Set(api.HeaderStale, "true")
+	}
+	return nil
+}
+
+// leaderless adds to an error that is for want of a leader what still works, and what to do.
+func (s *Server) leaderless(err error) error {
+	if api.CodeOf(err) != api.CodeUnavailable || !s.cfg.Stale() {
+		return err
+	}
+	e := api.Errorf(api.CodeUnavailable, "%w; instances run on and what this node knows can be read without ?consistent, "+
+		"but nothing can be changed: 'ten nodes' shows which servers are missing", err)
+	e.RetryAfter = api.Seconds(1)
+	if cause, ok := errors.AsType[*api.Error](err); ok && cause.RetryAfter > 0 {
+		e.RetryAfter = cause.RetryAfter
+	}
+	return e
+}
 
 // waitIndex answers a blocking query: it returns once the state's index is greater than
 // ?index, ?wait has passed, or the server shuts down.

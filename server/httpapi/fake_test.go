@@ -48,6 +48,9 @@ type fakeView struct {
 	services  map[string]*api.Service
 	instances map[api.Ref]*api.Instance
 	tokens    map[string]*api.Token
+	fleets    map[api.Ref]*api.Fleet
+	nodes     []*api.Node
+	joins     map[string]*api.JoinToken
 }
 
 func (v *fakeView) Index() uint64            { return v.index }
@@ -63,11 +66,13 @@ func (v *fakeView) Instance(ref api.Ref) (*api.Instance, bool) {
 	return i, ok
 }
 
+func compareRefs(a, b api.Ref) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.ID, b.ID))
+}
+
 func (v *fakeView) Instances(service string) iter.Seq[*api.Instance] {
 	return func(yield func(*api.Instance) bool) {
-		for i := range byKey(v.instances, func(a, b api.Ref) int {
-			return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.ID, b.ID))
-		}) {
+		for i := range byKey(v.instances, compareRefs) {
 			if (service == "" || i.Service == service) && !yield(i) {
 				return
 			}
@@ -75,8 +80,28 @@ func (v *fakeView) Instances(service string) iter.Seq[*api.Instance] {
 	}
 }
 
+func (v *fakeView) Fleet(ref api.Ref) (*api.Fleet, bool) { f, ok := v.fleets[ref]; return f, ok }
+
+func (v *fakeView) Fleets(service string) iter.Seq[*api.Fleet] {
+	return func(yield func(*api.Fleet) bool) {
+		for f := range byKey(v.fleets, compareRefs) {
+			if (service == "" || f.Service == service) && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+func (v *fakeView) JoinToken(id string) (*api.JoinToken, bool) { t, ok := v.joins[id]; return t, ok }
+func (v *fakeView) JoinTokens() iter.Seq[*api.JoinToken]       { return byKey(v.joins, cmp.Compare) }
+func (v *fakeView) Nodes() iter.Seq[*api.Node]                 { return slices.Values(v.nodes) }
+
 func (v *fakeView) Node(id string) (*api.Node, bool) {
-	return &api.Node{ID: id, Name: "one", Eligibility: api.EligibilityEligible}, id == thisNode
+	i := slices.IndexFunc(v.nodes, func(n *api.Node) bool { return n.ID == id })
+	if i < 0 {
+		return nil, false
+	}
+	return v.nodes[i], true
 }
 
 func byKey[K comparable, V any](m map[K]V, order func(a, b K) int) iter.Seq[V] {
@@ -94,6 +119,12 @@ func newFakeCluster() *fakeCluster {
 	c.view = &fakeView{
 		cluster: c, index: 10, changed: make(chan struct{}), services: map[string]*api.Service{},
 		instances: map[api.Ref]*api.Instance{}, tokens: map[string]*api.Token{},
+		fleets: map[api.Ref]*api.Fleet{}, joins: map[string]*api.JoinToken{},
+		nodes: []*api.Node{
+			{ID: thisNode, Name: "one", Eligibility: api.EligibilityEligible, Revision: 3, SecretIDs: []string{"s1"}},
+			{ID: "node-2", Name: "two", Eligibility: api.EligibilityEligible, Revision: 4, SecretIDs: []string{"s1"}},
+			{ID: "node-0", Name: "two", Status: api.NodeDown, Eligibility: api.EligibilityEligible, Revision: 5},
+		},
 	}
 	return c
 }
@@ -111,6 +142,7 @@ func (c *fakeCluster) change(change func(v *fakeView) ([]api.Event, error)) erro
 	next := &fakeView{
 		cluster: c, index: c.view.index + 1, changed: make(chan struct{}), services: maps.Clone(c.view.services),
 		instances: maps.Clone(c.view.instances), tokens: maps.Clone(c.view.tokens),
+		fleets: maps.Clone(c.view.fleets), joins: maps.Clone(c.view.joins), nodes: slices.Clone(c.view.nodes),
 	}
 	events, err := change(next)
 	if err != nil || len(events) == 0 {
@@ -231,6 +263,34 @@ func (c *fakeCluster) DeleteInstance(_ context.Context, ref api.Ref, ifMatch *ui
 		}
 		delete(v.instances, ref)
 		return []api.Event{{Type: api.EventInstanceDeleted, Key: ref.String()}}, nil
+	})
+	return c.View().Index(), err
+}
+
+func (c *fakeCluster) PutFleet(_ context.Context, f *api.Fleet, ifMatch *uint64) (out *api.Fleet, err error) {
+	err = c.change(func(v *fakeView) ([]api.Event, error) {
+		var have uint64
+		if cur, ok := v.fleets[f.Ref()]; ok {
+			have = cur.Revision
+		}
+		if err := checkMatch(ifMatch, have); err != nil {
+			return nil, err
+		}
+		out = f.Clone()
+		out.Revision = v.index
+		v.fleets[f.Ref()] = out
+		return []api.Event{{Type: api.EventFleetUpdated, Key: f.Ref().String(), Fleet: out}}, nil
+	})
+	return out, err
+}
+
+func (c *fakeCluster) DeleteFleet(_ context.Context, ref api.Ref, ifMatch *uint64) (uint64, error) {
+	err := c.change(func(v *fakeView) ([]api.Event, error) {
+		if err := checkMatch(ifMatch, v.fleets[ref].Revision); err != nil {
+			return nil, err
+		}
+		delete(v.fleets, ref)
+		return []api.Event{{Type: api.EventFleetDeleted, Key: ref.String()}}, nil
 	})
 	return c.View().Index(), err
 }

@@ -47,6 +47,7 @@ type fixture struct {
 	cluster *fakeCluster
 	runtime *fakeRuntime
 	logs    *fakeLogs
+	members *fakeMembers
 	now     time.Time
 	audit   *syncBuffer
 }
@@ -61,13 +62,14 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	f := &fixture{cluster: newFakeCluster(), logs: &fakeLogs{live: make(chan api.LogEntry)}, audit: &syncBuffer{}}
 	f.now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	f.runtime = &fakeRuntime{cluster: f.cluster, fails: map[api.Ref]error{}, hangs: map[api.Ref]bool{}, fresher: map[api.Ref]*api.Observed{}}
+	f.members = &fakeMembers{cluster: f.cluster}
 	f.cluster.onInstance = func(i *api.Instance) {
 		if i.Desired != api.DesiredRunning {
 			f.cluster.report(i.Ref(), api.Observed{State: api.State(i.Desired)})
 		}
 	}
 	cfg := Config{
-		NodeID: thisNode, Version: "test", Cluster: f.cluster, Runtime: f.runtime, Logs: f.logs,
+		NodeID: thisNode, Version: "test", Cluster: f.cluster, Runtime: f.runtime, Logs: f.logs, Members: f.members,
 		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.NewJSONHandler(f.audit, nil)),
 		Now: func() time.Time { return f.now }, Rand: strings.NewReader(strings.Repeat("x", 1<<16)),
 	}
@@ -105,6 +107,11 @@ func (f *fixture) fill(t testing.TB) {
 		_, err := f.cluster.PutInstance(ctx, i, nil)
 		errs = append(errs, err)
 	}
+	fleet := &api.Fleet{Service: "notes", Name: "many", Replicas: 3}
+	fleet.SetDefaults()
+	_, err := f.cluster.PutFleet(ctx, fleet, nil)
+	_, putErr := f.members.CreateJoinToken(ctx, api.JoinTokenRequest{Description: "first"})
+	errs = append(errs, err, putErr)
 	f.cluster.report(alice, api.Observed{State: api.StateRunning, Healthy: true, PID: 41})
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		secret := secrets[name]

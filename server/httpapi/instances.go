@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -8,15 +9,24 @@ import (
 )
 
 func (s *Server) listInstances(c *call) (list[*api.Instance], error) {
-	service, live := c.args.text("service"), c.args.flag("live")
+	service, node, live := c.args.text("service"), c.args.text("node"), c.args.flag("live")
 	if service != "" && c.principal.Role == api.RoleAdmin {
 		if _, err := serviceIn(c.view, service); err != nil {
 			return nil, err
 		}
 	}
+	if node != "" {
+		n, err := nodeIn(c.view, node)
+		switch {
+		case err == nil:
+			node = n.ID
+		case c.principal.Role == api.RoleAdmin: // which nodes there are is not for tenants
+			return nil, err
+		}
+	}
 	return func(yield func(*api.Instance) bool) {
 		for i := range c.view.Instances(service) {
-			if !c.principal.Sees(i.ID) {
+			if !c.principal.Sees(i.ID) || node != "" && i.Node != node {
 				continue
 			}
 			if i = s.fresh(i); live && !i.State().Live() {
@@ -47,14 +57,15 @@ func (s *Server) putInstance(c *call, i *api.Instance) (*api.Instance, error) {
 	if _, err := serviceIn(c.view, i.Service); err != nil {
 		return nil, err
 	}
+	if err := pinned(c.view, i); err != nil {
+		return nil, err
+	}
 	cur, exists := c.view.Instance(c.ref)
-	i.Source = api.SourceAPI
+	i.Source, i.SourceNode = api.SourceAPI, ""
 	var revision uint64
 	if exists {
 		revision = cur.Revision
-		if cur.Source == api.SourceFile { // stays the file's; only what it wants changes
-			i.Source = cur.Source
-		}
+		keepOrigin(i, cur)
 	}
 	onlySpec(i)
 	i.SetDefaults()
@@ -67,6 +78,20 @@ func (s *Server) putInstance(c *call, i *api.Instance) (*api.Instance, error) {
 	}
 	out, err := s.cfg.Cluster.PutInstance(c.ctx, i, ifMatch)
 	return s.freshOf(out, err)
+}
+
+// keepOrigin leaves an instance that a file declared, or that is the member of a fleet,
+// what it is: of the latter's fields, those that are not given.
+func keepOrigin(i, cur *api.Instance) {
+	switch {
+	case cur.Fleet != "":
+		i.Source, i.Fleet = cur.Source, cmp.Or(i.Fleet, cur.Fleet)
+		if i.Weight == nil {
+			i.Weight = cur.Weight
+		}
+	case cur.Source == api.SourceFile:
+		i.Source, i.SourceNode = cur.Source, cur.SourceNode
+	}
 }
 
 // stopInstance puts an instance to sleep, out of weighted traffic, or holds it down, and
@@ -184,6 +209,7 @@ func instanceIn(view View, ref api.Ref) (*api.Instance, error) {
 // onlySpec drops what the cluster and the nodes write.
 func onlySpec(i *api.Instance) {
 	i.Revision, i.CreatedAt, i.Node, i.Generation, i.Observed = 0, time.Time{}, "", 0, nil
+	i.Previous, i.DataNode = nil, ""
 }
 
 // modify changes an instance's specification. Without a revision to match it starts over

@@ -67,6 +67,8 @@ func pathParams(path string) []any {
 	about := map[string]object{
 		"name":     {"type": "string", "pattern": api.NamePattern},
 		"instance": {"type": "string", "description": "service:id", "pattern": strings.TrimSuffix(api.NamePattern, "$") + ":" + strings.TrimPrefix(api.NamePattern, "^")},
+		"fleet":    {"type": "string", "description": "service:name", "pattern": strings.TrimSuffix(api.NamePattern, "$") + ":" + strings.TrimPrefix(api.NamePattern, "^")},
+		"node":     {"type": "string", "description": "the id or name of a node"},
 		"id":       {"type": "string"},
 	}
 	var out []any
@@ -109,6 +111,9 @@ func operation(e *endpoint, schemas *schemaSet) object {
 	}
 	if params := describeParams(e.params); len(params) > 0 {
 		op["parameters"] = params
+	}
+	if e.takes != "" {
+		op["requestBody"] = object{"required": true, "content": object{e.takes: object{"schema": object{}}}}
 	}
 	if e.req != nil {
 		op["requestBody"] = object{
@@ -216,6 +221,8 @@ func scalarSchema(t reflect.Type) object {
 		return object{"type": []string{"string", "integer"}, "description": "such as 512MiB; a number is bytes"}
 	case reflect.TypeFor[[]byte]():
 		return object{"type": "string", "contentEncoding": "base64"}
+	case reflect.TypeFor[api.Ref]():
+		return object{"type": "string", "description": "service:id"}
 	}
 	switch t.Kind() {
 	case reflect.String:
@@ -249,13 +256,25 @@ func enumOf(t reflect.Type) any {
 	case reflect.TypeFor[api.RestartPolicy]():
 		return api.RestartPolicies()
 	case reflect.TypeFor[api.Source]():
-		return []api.Source{api.SourceAPI, api.SourceFile, api.SourceRequest}
+		return api.Sources()
 	case reflect.TypeFor[api.Role]():
 		return []api.Role{api.RoleAdmin, api.RoleTenant}
 	case reflect.TypeFor[api.Stream]():
 		return []api.Stream{api.Stdout, api.Stderr}
 	case reflect.TypeFor[api.Eligibility]():
-		return []api.Eligibility{api.EligibilityEligible, api.EligibilityCordoned}
+		return api.Eligibilities()
+	case reflect.TypeFor[api.NodeStatus]():
+		return []api.NodeStatus{api.NodeUp, api.NodeDown, api.NodeLeft}
+	case reflect.TypeFor[api.MemberRole]():
+		return []api.MemberRole{api.MemberLeader, api.MemberVoter, api.MemberNonvoter, api.MemberNone}
+	case reflect.TypeFor[api.OnDisconnect]():
+		return api.OnDisconnects()
+	case reflect.TypeFor[api.Strategy]():
+		return []api.Strategy{api.StrategySpread, api.StrategyBinpack}
+	case reflect.TypeFor[api.SpreadBy]():
+		return []api.SpreadBy{api.SpreadByNode, api.SpreadByZone, api.SpreadByRegion}
+	case reflect.TypeFor[api.SecretPhase]():
+		return api.SecretPhases()
 	default:
 		return nil
 	}

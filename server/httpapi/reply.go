@@ -126,7 +126,11 @@ func revisionOf(answer any) uint64 {
 		return v.Revision
 	case *api.Instance:
 		return v.Revision
+	case *api.Fleet:
+		return v.Revision
 	case *api.Node:
+		return v.Revision
+	case *api.Member:
 		return v.Revision
 	default:
 		return 0
@@ -168,6 +172,7 @@ var titles = map[api.Code]string{
 	api.CodeConflict:        "Conflict",
 	api.CodeStaleRevision:   "Stale revision",
 	api.CodeTooLarge:        "Body too large",
+	api.CodeMisdirected:     "Another node's",
 	api.CodeTooManyRequests: "Too many requests",
 	api.CodeInternal:        "Internal error",
 	api.CodeUnavailable:     "Unavailable",

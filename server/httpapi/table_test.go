@@ -44,6 +44,12 @@ var goodBodies = map[string]string{
 	"route":       `{"process":"notes","from":"bob","to":"alice"}`,
 	"createToken": `{"tenant":"carol"}`,
 	"upgrade":     `{}`,
+	"putFleet":    `{"replicas":2}`,
+	"putNode":     `{"eligibility":"draining"}`,
+	"plan":        `{"drain":["one"]}`,
+
+	"createJoinToken": `{"expires_in":"1h"}`,
+	"restoreSnapshot": "a snapshot",
 }
 
 // TestRoutesByRole tries every endpoint as everybody. What is let through must work;
@@ -51,7 +57,7 @@ var goodBodies = map[string]string{
 func TestRoutesByRole(t *testing.T) {
 	for _, e := range table(false) {
 		for _, id := range []string{"alice", "bob"} {
-			path := strings.NewReplacer("{name}", "notes", "{instance}", "notes:"+id, "{id}", "bbbbbbbbbbbb").Replace(e.path)
+			path := strings.NewReplacer("{name}", "notes", "{instance}", "notes:"+id, "{id}", "bbbbbbbbbbbb", "{fleet}", "notes:many", "{node}", "two").Replace(e.path)
 			object := ""
 			if strings.Contains(e.path, "{instance}") {
 				object = id
@@ -73,7 +79,14 @@ func testRouteByRole(t *testing.T, e *endpoint, path, role, object string) {
 			return api.UpgradeResult{PID: 1}, nil
 		}
 	})
-	r := request(role, e.method, strings.Replace(path, "bbbbbbbbbbbb", tokenID("tenant bob"), 1), goodBodies[e.name])
+	id := tokenID("tenant bob")
+	if strings.HasPrefix(path, "/api/join-tokens") {
+		id = firstJoin
+	}
+	r := request(role, e.method, strings.Replace(path, "bbbbbbbbbbbb", id, 1), goodBodies[e.name])
+	if e.takes != "" {
+		r.Header.Set("Content-Type", e.takes)
+	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	if role == "local" {
@@ -138,6 +151,10 @@ func TestTableIsComplete(t *testing.T) {
 		"POST /api/instances/{instance}/restart", "PUT /api/instances/{instance}/weight", "GET /api/instances/{instance}/health",
 		"GET /api/instances/{instance}/storage", "POST /api/instances/spawn", "POST /api/deploy", "POST /api/route", "GET /api/logs",
 		"GET /api/logs/stream", "GET /api/events", "GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/{id}",
+		"GET /api/cluster", "GET /api/nodes", "GET /api/nodes/{node}", "PUT /api/nodes/{node}", "DELETE /api/nodes/{node}",
+		"POST /api/nodes/{node}/promote", "POST /api/plan", "GET /api/fleets", "GET /api/fleets/{fleet}", "PUT /api/fleets/{fleet}",
+		"DELETE /api/fleets/{fleet}", "GET /api/join-tokens", "POST /api/join-tokens", "DELETE /api/join-tokens/{id}",
+		"GET /api/secret", "POST /api/secret/rotate", "GET /api/cluster/snapshot", "POST /api/cluster/snapshot",
 	}
 	var got []string
 	tenant, public := []string{}, []string{}
@@ -202,7 +219,7 @@ func TestHead(t *testing.T) {
 		if e.method != "GET" {
 			continue
 		}
-		path := strings.NewReplacer("{name}", "notes", "{instance}", "notes:alice").Replace(e.path)
+		path := strings.NewReplacer("{name}", "notes", "{instance}", "notes:alice", "{fleet}", "notes:many", "{node}", "two").Replace(e.path)
 		srv := httptest.NewServer(f)
 		req, err := http.NewRequest("HEAD", srv.URL+path, nil)
 		if err != nil {
