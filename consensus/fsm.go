@@ -3,6 +3,7 @@ package consensus
 import (
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,13 @@ type fsm struct {
 	// busy is set while the state is being changed. That may take a while on a starved
 	// machine, but has nothing to wait for.
 	busy atomic.Bool
+
+	// ready is closed when Raft's entries may be applied; nil is as good.
+	ready chan struct{}
+	mu    sync.Mutex // orders applyAhead with the rest
+	// ahead is the entry up to which applyAhead has applied; Raft does not know.
+	ahead    uint64
+	restores int // how often the state was replaced
 }
 
 // Apply implements raft.FSM.
@@ -28,6 +36,23 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // at once. The response to an entry is the []state.Result of its commands. A node that
 // can't read an entry has no state from there on, and stops.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	if f.ready != nil {
+		<-f.ready
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	skipped := 0
+	for skipped < len(logs) && logs[skipped].Index <= f.ahead {
+		skipped++
+	}
+	if skipped < len(logs) {
+		f.ahead = 0 // Raft has caught up with the state
+	}
+	return append(make([]any, skipped, len(logs)), f.apply(logs[skipped:])...)
+}
+
+// apply applies entries that have not been. The caller holds the lock.
+func (f *fsm) apply(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
 	if f.latch.tripped() != nil {
 		return out
@@ -54,14 +79,29 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-// Snapshot implements raft.FSM.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return snapshot{f.store.Snapshot()}, nil }
+// Snapshot implements raft.FSM. Raft labels it with the last entry that it had applied,
+// which the state must not be ahead of.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ahead > 0 {
+		return nil, fmt.Errorf("take snapshot: the state is ahead of raft, up to entry %d", f.ahead)
+	}
+	return snapshot{f.store.Snapshot()}, nil
+}
 
 // Restore implements raft.FSM.
 func (f *fsm) Restore(r io.ReadCloser) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.busy.Store(true)
 	defer f.busy.Store(false)
-	return f.store.Restore(r)
+	err := f.store.Restore(r)
+	if err == nil {
+		f.ahead = 0
+		f.restores++
+	}
+	return err
 }
 
 // snapshot is a version of the state to be written out.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/state"
 )
@@ -449,5 +452,136 @@ func TestLease(t *testing.T) {
 	}
 	if f.LeaseEnded("x", before.Add(time.Hour)) {
 		t.Error("a follower claims to know")
+	}
+}
+
+// A server that finds no leader serves what it knew when it stopped; and after a crash
+// all of that but the last entries, of which it can't know whether they were committed.
+func TestStartWithoutALeader(t *testing.T) {
+	for name, crash := range map[string]bool{"stopped": false, "crashed": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCluster(t, 3)
+			f := c.followers()[0]
+			putServices(t, f.Node, 0, 10)
+			if err := f.raft.Snapshot().Error(); err != nil {
+				t.Fatal(err)
+			}
+			putServices(t, f.Node, 10, 20)
+			c.awaitEqual()
+			want := f.View()
+			for _, m := range c.members {
+				m.kill()
+			}
+			if crash {
+				raw, err := openBolt(filepath.Join(f.disk.dir, logFile), time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(raw.SetUint64([]byte(keyCommitted), 0), raw.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.start()
+			v := f.View()
+			if _, ok := v.Service("s18"); !ok || crash && v.Index()+1 < want.Index() || !crash && v.Hash() != want.Hash() {
+				t.Errorf("alone: got index %d, want %d", v.Index(), want.Index())
+			}
+			if _, _, ok := f.Leader(); ok || f.hasCaughtUp() {
+				t.Error("it claims to know a leader")
+			}
+			if err := f.raft.Snapshot().Error(); err == nil {
+				t.Error("it took a snapshot that is ahead of its label")
+			}
+			for _, m := range c.members {
+				if m != f {
+					m.start()
+				}
+			}
+			<-f.CaughtUp()
+			putServices(t, f.Node, 20, 25)
+			c.awaitEqual()
+			if err := f.raft.Snapshot().Error(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A leader whose disk is nearly full leaves its place, and the cluster goes on writing
+// through it.
+func TestFullDiskYields(t *testing.T) {
+	c := newTestCluster(t, 3)
+	var full atomic.Bool
+	leader := c.leader()
+	leader.stop()
+	leader.cfg.FreeSpace = func(string) (api.Size, error) {
+		if full.Load() {
+			return 0, nil
+		}
+		return api.GiB, nil
+	}
+	leader.start()
+	<-leader.CaughtUp()
+	c.await("its leadership", func() bool {
+		if l := c.leader(); l != leader {
+			_ = l.transferTo(t.Context(), raft.ServerID(leader.ID()))
+		}
+		return leader.IsLeader()
+	})
+	full.Store(true)
+	c.await("another leader", func() bool { return c.leader() != leader })
+	putServices(t, leader.Node, 0, 1)
+	full.Store(false)
+}
+
+// Writes that wait for others are no fault of this server: it stays.
+func TestLostQuorumIsNoFault(t *testing.T) {
+	c := newTestCluster(t, 3)
+	old := c.leader()
+	old.stop()
+	old.cfg.patience = 2 * tick
+	old.start()
+	<-old.CaughtUp()
+	var others []*member
+	for _, m := range c.members {
+		if m != old {
+			others = append(others, m)
+		}
+	}
+	for _, m := range others {
+		m.kill()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, err := old.PutService(ctx, service(fmt.Sprintf("s%d", i)), nil)
+			if code := api.CodeOf(err); code != api.CodeUnavailable && code != api.CodeTimeout {
+				t.Errorf("a write without a quorum: got %v", err)
+			}
+		})
+	}
+	wg.Wait() // they give up by themselves
+	cancel()
+	began := time.Now()
+	if _, err := old.PutService(t.Context(), service("late"), nil); !errors.Is(err, errNoLeader) || time.Since(began) > patienceForLeader {
+		t.Errorf("a write long after: got %v after %s", err, time.Since(began))
+	}
+	if old.latch.tripped() != nil {
+		t.Error("it blames itself")
+	}
+}
+
+// A write through a follower is visible there without waiting for Raft's next message.
+func TestFollowersLearnOfCommitsAtOnce(t *testing.T) {
+	c := newTestCluster(t, 3)
+	f := c.followers()[0]
+	putServices(t, f.Node, 0, 10)
+	began := time.Now()
+	putServices(t, f.Node, 10, 60)
+	took := time.Since(began) / 50
+	t.Logf("a write through a follower takes %s", took)
+	if took > 40*time.Millisecond {
+		t.Error("it waits for Raft's CommitTimeout")
 	}
 }

@@ -169,7 +169,7 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	}
 	n.files = &storage{
 		rawStore: n.cfg.wrap(raw), latch: n.latch, now: n.cfg.Now,
-		makeRoom: n.disk.giveUp, synced: n.synced,
+		makeRoom: n.disk.giveUp, synced: n.synced, committed: n.committed,
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.cfg.Logger))
 	if err != nil {
@@ -219,7 +219,11 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 			err = fmt.Errorf("start raft: %v", r)
 		}
 	}()
-	n.fsm = &fsm{store: n.store, latch: n.latch, now: n.cfg.Now, applied: n.applied}
+	n.fsm = &fsm{store: n.store, latch: n.latch, now: n.cfg.Now, applied: n.applied, ready: make(chan struct{})}
+	stored, err := snapshots.List()
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
 	rc := raftConfig(n.id.ID, n.cfg.Logger, n.notify)
 	n.cfg.tune(rc)
 	r, err := raft.NewRaft(rc, n.fsm, n.files, n.files, snapshots, steadyTransport{n.cfg.Transport})
@@ -234,6 +238,9 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 	}
 	n.forwarder = newForwarder(n.cfg.Forward)
 	n.countServers()
+	if err := n.applyAhead(min(len(stored), 1)); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
 	if n.id.Joining || n.isMember() {
 		return nil
 	}
@@ -302,6 +309,7 @@ func (n *Node) shutDown() error {
 	if n.raft != nil {
 		n.forwarder.close()
 		errs = append(errs, n.drain(), n.stopRaft())
+		n.noteCommitted()
 	} else if n.cfg.Transport != nil {
 		errs = append(errs, n.cfg.Transport.Close())
 	}

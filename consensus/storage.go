@@ -52,6 +52,8 @@ type storage struct {
 	// makeRoom gives up the disk's reserve, and reports whether there was one.
 	makeRoom func() bool
 	synced   func(time.Duration) // told how long each write of entries took
+	// committed tells what is committed, for commitStamp; nil: nobody knows.
+	committed func() uint64
 	// voteTerm is the first half of a vote, see SetUint64. Only Raft's main loop votes.
 	voteTerm uint64
 
@@ -90,8 +92,8 @@ func (s *storage) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l
 // StoreLogs implements raft.LogStore.
 func (s *storage) StoreLogs(logs []*raft.Log) error {
 	for _, l := range logs {
-		if len(l.Extensions) == 0 {
-			l.Extensions = checksum(l)
+		if len(l.Extensions) == 0 { // else it is from the leader
+			l.Extensions = s.extensions(l)
 		}
 	}
 	start := s.now()
@@ -104,7 +106,7 @@ func (s *storage) GetLog(index uint64, l *raft.Log) error {
 	if err := s.rawStore.GetLog(index, l); err != nil {
 		return err
 	}
-	if l.Index != index || string(l.Extensions) != string(checksum(l)) {
+	if l.Index != index || len(l.Extensions) < checksumSize || string(l.Extensions[:checksumSize]) != string(checksum(l)) {
 		err := fmt.Errorf("read log entry %d: its checksum is wrong: the disk has changed what was written", index)
 		s.latch.trip(err)
 		return err
@@ -136,7 +138,20 @@ func (s *storage) deleteOnce(first, last uint64) error {
 	return s.write("delete log entries", func() error { return s.rawStore.DeleteRange(first, last) })
 }
 
-// checksum covers what makes a log entry.
+// extensions returns what is stored beside an entry: its checksum, and its stamp.
+func (s *storage) extensions(l *raft.Log) []byte {
+	stamped := *l
+	stamped.Extensions = make([]byte, checksumSize, checksumSize+8)
+	if s.committed != nil {
+		stamped.Extensions = binary.BigEndian.AppendUint64(stamped.Extensions, s.committed())
+	}
+	copy(stamped.Extensions, checksum(&stamped))
+	return stamped.Extensions
+}
+
+const checksumSize = 4
+
+// checksum covers what makes a log entry: all but the place of the checksum itself.
 func checksum(l *raft.Log) []byte {
 	var head [17]byte
 	binary.BigEndian.PutUint64(head[:], l.Index)
@@ -144,6 +159,9 @@ func checksum(l *raft.Log) []byte {
 	head[16] = byte(l.Type)
 	table := crc32.MakeTable(crc32.Castagnoli)
 	sum := crc32.Update(crc32.Checksum(head[:], table), table, l.Data)
+	if len(l.Extensions) > checksumSize {
+		sum = crc32.Update(sum, table, l.Extensions[checksumSize:])
+	}
 	return binary.BigEndian.AppendUint32(nil, sum)
 }
 
