@@ -129,7 +129,7 @@ func errorTable() string {
 		{api.CodeTooManyRequests, "ten failed attempts within a minute from this address"},
 		{api.CodeInternal, "a bug or a broken disk; the server's log has more"},
 		{api.CodeFailed, "the instance could not be started"},
-		{api.CodeUnavailable, "not now: starting, shutting down, too many streams"},
+		{api.CodeUnavailable, "not now: no leader, starting, shutting down, too many streams"},
 		{api.CodeDiskFull, "too little space in the data directory to write"},
 		{api.CodeTimeout, "a bounded wait ran out"},
 	} {

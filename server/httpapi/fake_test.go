@@ -119,7 +119,8 @@ func newFakeCluster() *fakeCluster {
 	c.view = &fakeView{
 		cluster: c, index: 10, changed: make(chan struct{}), services: map[string]*api.Service{},
 		instances: map[api.Ref]*api.Instance{}, tokens: map[string]*api.Token{},
-		fleets: map[api.Ref]*api.Fleet{}, joins: map[string]*api.JoinToken{},
+		fleets: map[api.Ref]*api.Fleet{many: {Service: "notes", Name: "many", Replicas: 3, Revision: 2}},
+		joins:  map[string]*api.JoinToken{firstJoin: {ID: firstJoin, SHA256: make([]byte, 32), Revision: 2}},
 		nodes: []*api.Node{
 			{ID: thisNode, Name: "one", Eligibility: api.EligibilityEligible, Revision: 3, SecretIDs: []string{"s1"}},
 			{ID: "node-2", Name: "two", Eligibility: api.EligibilityEligible, Revision: 4, SecretIDs: []string{"s1"}},
@@ -339,6 +340,7 @@ type fakeRuntime struct {
 	fails   map[api.Ref]error         // of Wake and Restart
 	hangs   map[api.Ref]bool          // never ready
 	fresher map[api.Ref]*api.Observed // than the state
+	away    func()                    // called instead of starting anything, when the node can't be reached
 	calls   []string
 }
 
@@ -370,6 +372,9 @@ func (r *fakeRuntime) run(ctx context.Context, what string, ref api.Ref) error {
 	err, hangs := r.fails[ref], r.hangs[ref]
 	r.mu.Unlock()
 	switch {
+	case r.away != nil:
+		r.away()
+		return api.Errorf(api.CodeUnavailable, "reach node")
 	case hangs:
 		<-ctx.Done()
 		return ctx.Err()

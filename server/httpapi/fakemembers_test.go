@@ -11,6 +11,9 @@ import (
 	"github.com/tenement-fleet/tenement/server/auth"
 )
 
+// many is the fleet of every test's cluster.
+var many = api.Ref{Service: "notes", ID: "many"}
+
 // firstJoin is the id of the join token that every test's cluster holds.
 const firstJoin = "000000000001"
 

@@ -107,11 +107,6 @@ func (f *fixture) fill(t testing.TB) {
 		_, err := f.cluster.PutInstance(ctx, i, nil)
 		errs = append(errs, err)
 	}
-	fleet := &api.Fleet{Service: "notes", Name: "many", Replicas: 3}
-	fleet.SetDefaults()
-	_, err := f.cluster.PutFleet(ctx, fleet, nil)
-	_, putErr := f.members.CreateJoinToken(ctx, api.JoinTokenRequest{Description: "first"})
-	errs = append(errs, err, putErr)
 	f.cluster.report(alice, api.Observed{State: api.StateRunning, Healthy: true, PID: 41})
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		secret := secrets[name]

@@ -172,7 +172,7 @@ func TestTableIsComplete(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
-	if want := []string{"listInstances", "getInstance", "getHealth", "listLogs", "streamLogs"}; !slices.Equal(tenant, want) {
+	if want := []string{"listLogs", "streamLogs", "listInstances", "getInstance", "getHealth"}; !slices.Equal(tenant, want) {
 		t.Errorf("open to tenants: %q, want %q", tenant, want)
 	}
 	if want := []string{"getLanding", "getServerHealth", "getOpenAPI"}; !slices.Equal(public, want) {
