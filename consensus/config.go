@@ -64,6 +64,9 @@ type Config struct {
 	patience time.Duration
 	// How often the leader looks at its members.
 	lookEvery time.Duration
+
+	// Testing is what simulations change; nil on every server.
+	Testing *Testing
 }
 
 // Transport carries Raft's messages between nodes.
@@ -94,6 +97,7 @@ func (c *Config) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	c.Testing.apply(c)
 	if c.wrap == nil {
 		c.wrap = func(s rawStore) rawStore { return s }
 	}

@@ -163,7 +163,7 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	if err := n.disk.release(); err != nil {
 		return nil, err
 	}
-	raw, err := openBolt(filepath.Join(dir, logFile), n.cfg.LockWait)
+	raw, err := n.openLog(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ type Config struct {
 	Prober  Prober // nil: nodes are not watched
 	Logger  *slog.Logger
 	Times   Times
+	Now     func() time.Time // the clock of deadlines and leases, Cluster's; default: time.Now
 }
 
 // Times say how patient the leader is.
@@ -87,6 +88,9 @@ const retryPause = time.Second
 func Run(ctx context.Context, cfg Config) {
 	if cfg.Times == (Times{}) {
 		cfg.Times = DefaultTimes()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	for ctx.Err() == nil {
 		leading, changed := cfg.Cluster.Leadership()
@@ -135,7 +139,7 @@ func lead(ctx context.Context, changed <-chan struct{}, cfg Config) {
 // work does everything at once until one thing fails or ctx ends.
 func work(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	clock := newClock(cfg.Cluster.View())
+	clock := newClock(cfg.Cluster.View(), cfg.Now)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -166,12 +170,13 @@ func guarded(f func() error) (err error) {
 // waits for a day because a clock is a day off. A clock that is ahead shortens what is
 // left of one [Times.Grace], once.
 type clock struct {
-	began time.Time // has a monotonic reading
-	base  time.Time
+	source func() time.Time
+	began  time.Time // has a monotonic reading
+	base   time.Time
 }
 
-func newClock(v *state.View) clock {
-	c := clock{began: time.Now()}
+func newClock(v *state.View, source func() time.Time) clock {
+	c := clock{source: source, began: source()}
 	c.base = c.began.Round(0).UTC()
 	for n := range v.Nodes() {
 		if n.StatusSince.After(c.base) {
@@ -181,14 +186,17 @@ func newClock(v *state.View) clock {
 	return c
 }
 
-func (c clock) now() time.Time { return c.base.Add(time.Since(c.began)) }
+func (c clock) now() time.Time { return c.base.Add(c.source().Sub(c.began)) }
 
 // leases adapts Cluster to what the planner asks.
-type leases struct{ Cluster }
+type leases struct {
+	Cluster
+	now func() time.Time
+}
 
 // Ended implements schedule.Leases. The planner's time is that of deadlines, a lease is
 // counted on this node alone.
-func (l leases) Ended(node string, _ time.Time) bool { return l.LeaseEnded(node, time.Now()) }
+func (l leases) Ended(node string, _ time.Time) bool { return l.LeaseEnded(node, l.now()) }
 
 // movedFrom reports whether the node that an instance still runs on, while it moves, is
 // lost, so that nothing is to be waited for there.

@@ -23,7 +23,7 @@ func reconcile(ctx context.Context, cfg Config, clock clock) error {
 	c := cfg.Cluster
 	for {
 		v := c.View()
-		plan := schedule.Plan(v, clock.now(), leases{c})
+		plan := schedule.Plan(v, clock.now(), leases{c, cfg.Now})
 		for batch := range slices.Chunk(plan, BatchSize) {
 			if err := c.Place(ctx, batch); err != nil {
 				return err
