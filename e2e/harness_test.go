@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,10 +65,12 @@ type ten struct {
 	t       *testing.T
 	dataDir string
 	config  string
+	host    string // that it is reached at; "": 127.0.0.1
 	port    int
 	user    *syscall.Credential // another user to run as
 	env     []string            // instead of the test's environment; no --data-dir then
 	args    []string            // instead of serve with its flags
+	flags   []string            // besides these
 	client  *http.Client
 
 	mu   sync.Mutex
@@ -116,13 +119,16 @@ func startTen(t *testing.T, toml string) *ten {
 	return s
 }
 
-func (s *ten) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+func (s *ten) addr() string {
+	return net.JoinHostPort(cmp.Or(s.host, "127.0.0.1"), strconv.Itoa(s.port))
+}
 
 func (s *ten) command() *exec.Cmd {
 	args := []string{"serve", "--config", s.config, "--port", strconv.Itoa(s.port)}
 	if s.env == nil {
 		args = append(args, "--data-dir", s.dataDir)
 	}
+	args = append(args, s.flags...)
 	if s.args != nil {
 		args = s.args
 	}
@@ -282,6 +288,19 @@ func (s *ten) instances() map[string]*api.Instance {
 
 // local calls the HTTP API through the admin socket.
 func (s *ten) local(ctx context.Context, method, path string, out any) (index uint64, err error) {
+	return s.send(ctx, method, path, nil, out)
+}
+
+// send is local with a body.
+func (s *ten) send(ctx context.Context, method, path string, in, out any) (index uint64, err error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return 0, err
+		}
+		body = bytes.NewReader(b)
+	}
 	c := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -289,10 +308,11 @@ func (s *ten) local(ctx context.Context, method, path string, out any) (index ui
 		},
 		DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(ctx, method, "http://ten"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://ten"+path, body)
 	if err != nil {
 		return 0, err
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.Do(req)
 	if err != nil {
 		return 0, err

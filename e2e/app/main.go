@@ -14,6 +14,7 @@
 //	GET /env         the environment, a variable a line
 //	GET /fds         what the descriptors beyond 2 are that it was started with, one a line
 //	GET /say?line=x  prints the line
+//	GET /ws          a WebSocket that echoes
 //	GET /flood       prints as fast as it can from now on; ?stop=1 ends that
 package main
 
@@ -31,6 +32,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 func main() {
@@ -151,6 +154,7 @@ func routes(starts int, fds []string) http.Handler {
 		case <-r.Context().Done():
 		}
 	})
+	mux.HandleFunc("/ws", echo)
 	mux.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
 		os.Exit(code)
@@ -165,6 +169,21 @@ func routes(starts int, fds []string) http.Handler {
 		}
 	})
 	return mux
+}
+
+// echo sends every message back.
+func echo(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow() //nolint:errcheck // best effort
+	for {
+		kind, text, err := conn.Read(r.Context())
+		if err != nil || conn.Write(r.Context(), kind, text) != nil {
+			return
+		}
+	}
 }
 
 func duration(r *http.Request) time.Duration {
