@@ -133,7 +133,7 @@ const leaderTries = 20
 // atLeader calls local where the leader is, again while that changes.
 func (n *node) atLeader(ctx context.Context, local func() error, remote func(leader string) error) error {
 	for try := 1; ; try++ {
-		err := error(&api.Error{Code: api.CodeUnavailable, Message: "there is no leader at the moment", RetryAfter: api.Seconds(1)})
+		err := errNoLeader()
 		if n.consensus.IsLeader() {
 			err = local()
 		} else if id, _, ok := n.consensus.Leader(); ok && id != n.consensus.ID() {
@@ -150,6 +150,10 @@ func (n *node) atLeader(ctx context.Context, local func() error, remote func(lea
 			return err
 		}
 	}
+}
+
+func errNoLeader() error {
+	return &api.Error{Code: api.CodeUnavailable, Message: "there is no leader at the moment", RetryAfter: api.Seconds(1)}
 }
 
 // Plan implements httpapi.Members. Only the leader knows of leases: elsewhere those of

@@ -32,7 +32,7 @@ import (
 const secretFile = "secret"
 
 // drainPeers bounds how long requests of other nodes are waited for when the port closes.
-const drainPeers = 5 * time.Second
+const drainPeers = 2 * time.Second
 
 // peers is a node's way to the others: whom it trusts, its port and what is said there.
 // It exists before the node is a member of anything.

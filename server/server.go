@@ -236,6 +236,8 @@ func (s *server) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return s.end(ctx, errors.Is(context.Cause(ctx), ErrInterrupted))
+		case <-s.node.consensus.Removed():
+			return errors.Join(s.removed(), s.end(ctx, true))
 		case u := <-s.upgrades:
 			replaced, err := s.replace(ctx, u)
 			if replaced || s.node == nil {
@@ -244,6 +246,12 @@ func (s *server) loop(ctx context.Context) error {
 			s.opts.Logger.Error("the successor did not take over, this server goes on", "error", err)
 		}
 	}
+}
+
+// removed says what an operator has to know of a server that is no longer a member.
+func (s *server) removed() error {
+	return fmt.Errorf("this server has been removed from its cluster and has stopped its programs: "+
+		"to let it join again as a new one, move %s away", filepath.Join(s.cfg.DataDir, internalDir))
 }
 
 // end stops taking requests, lets those under way finish and closes the node; on an

@@ -89,6 +89,19 @@ func (c *Client) Promote(ctx context.Context, leader, id string) error {
 	return c.post(ctx, leader, "/members/"+url.PathEscape(id)+"/promote", Empty{})
 }
 
+// RestoreSnapshot has the leader replace the whole state.
+func (c *Client) RestoreSnapshot(ctx context.Context, leader string, r io.Reader, force bool) error {
+	path := "/snapshot"
+	if force {
+		path += "?force=1"
+	}
+	res, err := sendBody(ctx, c.To(leader), http.MethodPost, path, r)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
 // Wake, Sleep and Restart ask the node of an instance.
 func (c *Client) Wake(ctx context.Context, node string, ref api.Ref) error {
 	return c.post(ctx, node, instancePath(ref)+"/wake", Empty{})
@@ -205,7 +218,11 @@ func send(ctx context.Context, h *http.Client, method, path string, body any) (*
 		}
 		text = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "https://peer"+prefix+path, text)
+	return sendBody(ctx, h, method, path, text)
+}
+
+func sendBody(ctx context.Context, h *http.Client, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://peer"+prefix+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}

@@ -36,6 +36,8 @@ type Node interface {
 	ApplyForwarded(ctx context.Context, from string, batch []consensus.Forwarded) []consensus.ForwardResult
 	VerifiedIndex(ctx context.Context) (uint64, error)
 	GrantLease(ctx context.Context, node string) error
+	// RestoreSnapshot replaces the whole state; see consensus.
+	RestoreSnapshot(ctx context.Context, r io.Reader, force bool) error
 }
 
 // Runtime is this node's instances; see httpapi.Runtime.
@@ -103,6 +105,7 @@ func Handler(cfg Config) http.Handler {
 	}
 	on("POST "+prefix+"/logs", h.logs)
 	mux.HandleFunc("POST "+prefix+"/logs/stream", h.follow)
+	mux.HandleFunc("POST "+prefix+"/snapshot", h.restore)
 	mux.HandleFunc("GET "+prefix+"/instances/{ref}/data", h.data)
 	rest := FoundingHandler(cfg.Founder, mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -226,6 +229,16 @@ func (h *handler) follow(w http.ResponseWriter, r *http.Request) {
 			return // the end of the stream says so, and is not taken for the end of the log
 		}
 	}
+}
+
+// restore takes a snapshot of any size.
+func (h *handler) restore(w http.ResponseWriter, r *http.Request) {
+	if err := h.Node.RestoreSnapshot(r.Context(), r.Body, r.URL.Query().Get("force") != ""); err != nil {
+		WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(Empty{}) // the peer may have gone
 }
 
 // trailerOK says, after a body, that it is whole.
