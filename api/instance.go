@@ -232,6 +232,12 @@ func (o *Observed) Clone() *Observed {
 type Assignment struct {
 	Instance *Instance
 	Service  *Service
+	// Fenced says that the node must not run it for now, whatever is desired: it is cut off
+	// from a cluster that may soon start it elsewhere.
+	Fenced bool
+	// Leaving says that it is to be started on another node, and that this one goes on
+	// with the program that it has until then.
+	Leaving bool
 }
 
 // Report is what a node tells the cluster about one of its instances.

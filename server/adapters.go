@@ -148,30 +148,37 @@ func (s specs) Assigned(yield func(api.Assignment) bool) {
 // assign returns what this node has to do with an instance, if anything: it owns it, or
 // goes on serving until another node does.
 func (s specs) assign(in *api.Instance, svc *api.Service) (api.Assignment, bool) {
+	leaving := false
 	if in.Node != s.ID() {
 		if in.Previous == nil || in.Previous.Node != s.ID() {
 			return api.Assignment{}, false
 		}
 		before := *in
 		before.Node, before.Generation, before.Previous = in.Previous.Node, in.Previous.Generation, nil
-		in = &before
+		before.DataNode, before.Observed = "", nil // the other node's
+		in, leaving = &before, true
 	}
-	if svc.Disconnect() == api.DisconnectStop && !s.lease.held() {
+	fenced := svc.Disconnect() == api.DisconnectStop && !s.lease.held()
+	if fenced {
 		// Cut off: another node may start it soon.
-		held, quick := *in, *svc
-		held.Desired = api.DesiredStopped
+		quick := *svc
 		quick.StopTimeout = min(quick.StopTimeout, api.Duration(leaseGrace))
-		in, svc = &held, &quick
+		svc = &quick
 	}
-	return api.Assignment{Instance: in, Service: svc}, true
+	return api.Assignment{Instance: in, Service: svc, Fenced: fenced, Leaving: leaving}, true
 }
 
-// leased calls f with every instance of this node that needs a lease.
+// Exists implements agent.Specs.
+func (s specs) Exists(ref api.Ref) bool {
+	_, ok := s.View().Instance(ref)
+	return ok
+}
+
+// leased calls f with every instance here that needs a lease.
 func (s specs) leased(f func(api.Ref)) {
-	v := s.View()
-	for in := range v.InstancesOn(s.ID()) {
-		if svc, ok := v.Service(in.Service); ok && svc.Disconnect() == api.DisconnectStop {
-			f(in.Ref())
+	for a := range s.Assigned {
+		if a.Service.Disconnect() == api.DisconnectStop {
+			f(a.Instance.Ref())
 		}
 	}
 }

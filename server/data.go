@@ -2,11 +2,169 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus/state"
+	"github.com/tenement-fleet/tenement/runtime/agent"
+	"github.com/tenement-fleet/tenement/runtime/archive"
 )
 
-func (l local) SendData(context.Context, api.Ref, string, io.Writer) error {
-	return api.Errorf(api.CodeUnavailable, "not yet")
+const (
+	// dataStall is how long a transfer may stand still before it is given up and begun
+	// again.
+	dataStall = 30 * time.Second
+	// dataLowWater is the free space that no transfer touches: the state needs to grow.
+	dataLowWater = 256 * api.MiB
+)
+
+// SendData implements peering.Runtime: it sends what an instance has left here, to the
+// node that it has moved to and to nobody else.
+func (l local) SendData(ctx context.Context, ref api.Ref, to string, w io.Writer) error {
+	if err := l.maySend(ref, to); err != nil {
+		return err
+	}
+	root, err := openDataRoot(l.dataDir, ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		return api.Errorf(api.CodeNotFound, "send data of %s: there is none here", ref)
+	}
+	if err != nil {
+		return fmt.Errorf("send data of %s: %w", ref, err)
+	}
+	defer root.Close() //nolint:errcheck // only read
+	if err := archive.Write(ctx, w, root); err != nil {
+		return fmt.Errorf("send data of %s: %w", ref, err)
+	}
+	return nil
+}
+
+// maySend refuses with CodeConflict, which passes: this node may not have heard of the
+// move yet, or still be stopping the program.
+func (l local) maySend(ref api.Ref, to string) error {
+	in, ok := l.node.View().Instance(ref)
+	switch {
+	case !ok, in.Node != to, in.DataNode != l.node.ID():
+		return api.Errorf(api.CodeConflict, "send data of %s: this node does not know that it has moved to the one that asks", ref)
+	case !l.AtRest(ref):
+		return api.Errorf(api.CodeConflict, "send data of %s: it has not ended here yet", ref)
+	default:
+		return nil
+	}
+}
+
+// openDataRoot opens an instance's data directory, which must be none that a link leads to.
+func openDataRoot(dataDir string, ref api.Ref) (*os.Root, error) {
+	all, err := os.OpenRoot(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	defer all.Close() //nolint:errcheck // only read
+	return all.OpenRoot(path.Join(ref.Service, ref.ID))
+}
+
+// viewer is replicated state.
+type viewer interface {
+	ID() string
+	View() *state.View
+}
+
+// dataFetcher gets what instances have left on other nodes. It is the agent's Data.
+type dataFetcher struct {
+	node viewer
+	// get is [peering.Client.FetchData].
+	get func(ctx context.Context, node string, ref api.Ref, w io.Writer) error
+}
+
+// Fetch implements agent.Data. There is nothing to be had any more from a node that was
+// removed, that is down for longer than its instances wait, or that says so.
+func (d dataFetcher) Fetch(ctx context.Context, ref api.Ref, from, dir string) error {
+	if err := d.awaitSource(ctx, from); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("open data directory: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // what is in it is synced by the caller
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(dataStall, func() { cancel(errors.New("the transfer stands still")) })
+	defer stalled.Stop()
+
+	in, out := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		err := d.get(ctx, from, ref, &watchedWriter{out, stalled})
+		_ = out.CloseWithError(err) // never fails
+		sent <- err
+	}()
+	err = archive.Extract(ctx, in, root, func() error { return roomIn(dir) })
+	_ = in.CloseWithError(err) // never fails
+	// Only the sender knows whether it was everything.
+	switch sendErr := <-sent; {
+	case api.CodeOf(sendErr) == api.CodeNotFound:
+		return fmt.Errorf("%w: %w", agent.ErrNoData, sendErr)
+	case sendErr != nil && err == nil, sendErr != nil && errors.Is(err, sendErr):
+		return sendErr
+	default:
+		return err
+	}
+}
+
+// awaitSource returns nil when the node may be asked. A node that is down has the time
+// that the cluster gives it to come back, counted by this node's clock.
+func (d dataFetcher) awaitSource(ctx context.Context, from string) error {
+	var patience <-chan time.Time
+	for {
+		v := d.node.View()
+		n, ok := v.Node(from)
+		switch {
+		case !ok:
+			return fmt.Errorf("%w: that node was removed from the cluster", agent.ErrNoData)
+		case n.Status != api.NodeDown:
+			return nil
+		case patience == nil:
+			timer := time.NewTimer(max(n.Deadline.Sub(n.StatusSince), 0))
+			defer timer.Stop()
+			patience = timer.C
+		}
+		select {
+		case <-v.Changed():
+		case <-patience:
+			return fmt.Errorf("%w: that node is down: %s", agent.ErrNoData, n.StatusReason)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// watchedWriter tells a timer of every write.
+type watchedWriter struct {
+	w     io.Writer
+	timer *time.Timer
+}
+
+// Write implements io.Writer.
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	w.timer.Reset(dataStall)
+	return w.w.Write(p)
+}
+
+// roomIn refuses when there is not much room left where dir is.
+func roomIn(dir string) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("measure free space: %w", err)
+	}
+	if free := api.Size(fs.Bavail) * api.Size(fs.Bsize); free < dataLowWater { //nolint:gosec,unconvert // its type depends on the system
+		return api.Errorf(api.CodeDiskFull, "fetch data: %s are free, %s are kept", free, dataLowWater)
+	}
+	return nil
 }

@@ -16,6 +16,7 @@ import (
 // local is this node's instances as the HTTP API wants them.
 type local struct {
 	*agent.Agent
+	node    viewer
 	dataDir string
 }
 

@@ -24,6 +24,7 @@ type verb uint8
 
 const (
 	doGate      verb = iota // move the gate
+	doFetch                 // fetch the data from where they are, until the cluster knows that they are here
 	doQueue                 // wait for a start slot → granted
 	doLaunch                // start the program → started, start failed, start refused
 	doAwait                 // wait until it accepts connections → ready
@@ -37,7 +38,7 @@ const (
 )
 
 var verbNames = [...]string{
-	"gate", "queue", "launch", "await", "check", "drain", "terminate", "kill", "put away", "answer", "complain",
+	"gate", "fetch", "queue", "launch", "await", "check", "drain", "terminate", "kill", "put away", "answer", "complain",
 }
 
 // action is one thing that the supervisor does after a transition.

@@ -28,7 +28,21 @@ import (
 type Specs interface {
 	Assignment(ref api.Ref) (api.Assignment, bool)
 	Assigned(yield func(api.Assignment) bool)
+	// Exists reports whether there is such an instance, here or anywhere. One that is not
+	// assigned and exists has moved away.
+	Exists(ref api.Ref) bool
 }
+
+// Data fetches what instances have left on other nodes.
+type Data interface {
+	// Fetch fills dir, which is empty, with the data that an instance has on the node of
+	// that id. An error that wraps ErrNoData says that there is nothing to be had from there
+	// any more. Any other is worth another try.
+	Fetch(ctx context.Context, ref api.Ref, from, dir string) error
+}
+
+// ErrNoData is the end of an attempt to fetch data that nobody has.
+var ErrNoData = errors.New("the data is lost")
 
 // Gate is the traffic gate of each instance. Moving it never blocks for long and never
 // calls back.
@@ -77,7 +91,7 @@ type Reporter interface {
 
 // Config is what an Agent is made of. Every field without a stated default is required.
 type Config struct {
-	NodeID    string // for the log
+	NodeID    string
 	DataDir   string // instances' data, {service}/{id}
 	RunDir    string // the records by which the next ten finds the processes
 	SocketDir string // instances' default sockets; its path should be short
@@ -88,6 +102,7 @@ type Config struct {
 	Readiness Readiness
 	Checker   Checker
 	Reporter  Reporter
+	Data      Data // nil: instances have all their data here
 
 	MaxStarts  int                   // concurrent starts; 0 means the larger of 4 and 2×GOMAXPROCS
 	BootID     string                // names this boot of the machine; empty means the kernel's name
@@ -130,20 +145,24 @@ func (c *Config) setDefaults() error {
 
 // Agent runs this node's instances.
 type Agent struct {
-	cfg     Config
-	data    *os.Root // DataDir
-	records *records
-	fates   *fates
-	ports   *ports
-	slots   *semaphore.Weighted // concurrent starts, first come, first served
-	reports *reports
-	rolls   *rolls
-	metrics *metrics
+	cfg      Config
+	data     *os.Root // DataDir
+	records  *records
+	fates    *fates
+	arrivals *arrivals
+	ports    *ports
+	slots    *semaphore.Weighted // concurrent starts, first come, first served
+	fetches  *semaphore.Weighted // concurrent fetches of data
+	reports  *reports
+	rolls    *rolls
+	metrics  *metrics
 
 	//nolint:containedctx // the life of every goroutine that the agent owns
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	recovered chan struct{} // closed once every process that there was is known
 
 	mu          sync.Mutex
 	leaving     bool // no new supervisors: see StopAll
@@ -164,9 +183,11 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg:         cfg,
 		slots:       semaphore.NewWeighted(int64(cfg.MaxStarts)),
+		fetches:     semaphore.NewWeighted(fetchesAtOnce),
 		reports:     newReports(cfg.Reporter, cfg.Logger),
 		rolls:       &rolls{queues: make(map[string][]api.Ref)},
 		supervisors: make(map[api.Ref]*supervisor),
+		recovered:   make(chan struct{}),
 	}
 	if err := a.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("create agent: %w", err), a.closeFiles())
@@ -187,6 +208,9 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if a.fates, err = openFates(a.cfg.RunDir); err != nil {
+		return err
+	}
+	if a.arrivals, err = openArrivals(a.cfg.RunDir, a.data); err != nil {
 		return err
 	}
 	a.metrics, err = newMetrics(a)
@@ -223,7 +247,10 @@ func (a *Agent) converge(ref api.Ref, asg api.Assignment) {
 		if asg.Service.Persist() {
 			a.logError("data still marked as ephemeral", ref, a.fates.mark(ref, false))
 		}
-		if o := a.lastObserved(ref, asg.Instance); settled(asg, o) {
+		if asg.Leaving {
+			return // there is nothing left to go on with
+		}
+		if o := a.lastObserved(ref, asg.Instance); a.dataOn(asg.Instance) == "" && settled(asg, o) {
 			a.moveGate(ref, restGate(asg, o), api.Endpoint{})
 			return
 		}
@@ -241,7 +268,7 @@ func (a *Agent) vanished(ref api.Ref) {
 	s := a.supervisors[ref]
 	if s == nil {
 		a.reports.forget(ref)
-		if a.fates.of(ref) == kept {
+		if a.fates.of(ref) == kept && !a.arrivals.marked(ref) {
 			a.logError("socket not removed", ref, a.removeSocketDir(ref))
 			return
 		}
@@ -349,6 +376,13 @@ func (a *Agent) Sleep(ctx context.Context, ref api.Ref) error {
 
 // ask puts an event to the instance's supervisor and waits for the answer.
 func (a *Agent) ask(ctx context.Context, ref api.Ref, ev event) error {
+	select {
+	case <-a.recovered: // or it might be started beside a process that is not known yet
+	case <-ctx.Done():
+		return api.Errorf(api.CodeTimeout, "%s %s: %w", ev, ref, context.Cause(ctx))
+	case <-a.ctx.Done():
+		return errClosing(ref)
+	}
 	t := &ticket{ctx: ctx, answer: make(chan error, 1)}
 	if err := a.post(ref, func(s *supervisor) { s.ask(t, ev) }); err != nil {
 		return err
@@ -380,6 +414,27 @@ func (a *Agent) post(ref api.Ref, f func(*supervisor)) error {
 	}
 	s.post(func() { f(s) })
 	return nil
+}
+
+// AtRest reports whether nothing of an instance runs here, or is about to: its data may
+// be read.
+func (a *Agent) AtRest(ref api.Ref) bool {
+	select {
+	case <-a.recovered:
+	default:
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.supervisors[ref] == nil
+}
+
+// dataOn returns the node from which an instance's data must be fetched; "" for none.
+func (a *Agent) dataOn(i *api.Instance) string {
+	if i == nil || a.cfg.Data == nil || i.DataNode == a.cfg.NodeID || a.arrivals.isKnown(i.Ref(), i.Generation) {
+		return ""
+	}
+	return i.DataNode
 }
 
 func errClosing(ref api.Ref) error {

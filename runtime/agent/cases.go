@@ -91,11 +91,126 @@ func removeAtRest(s *step) {
 	s.end(toGone)
 }
 
-func answerGone(s *step) { s.answer(api.CodeNotFound) }
+func answerGone(s *step) { s.answerGone() }
 
-func adopt(s *step) { s.up(0) }
+// adopt goes on with the process of an earlier ten, unless it must not run.
+func adopt(s *step) {
+	if s.Fenced {
+		endFenced(s)
+	} else {
+		s.up(0)
+	}
+}
 
-func adoptStarting(s *step) { await(s) }
+func adoptStarting(s *step) {
+	if s.Fenced {
+		endFenced(s)
+	} else {
+		await(s)
+	}
+}
+
+// The fence: an instance of a node that is cut off from the cluster, where it might be
+// taken for lost and be started elsewhere. It must have ended soon, so there is no draining.
+
+// refuseFenced takes the place of all that would start something.
+func refuseFenced(s *step) { s.answer(api.CodeUnavailable) }
+
+func fenceWaiting(s *step) { s.queue() }
+
+func fenceLaunch(s *step) {
+	s.Reason = reasonFenced
+	s.Restarts++
+	abort(s, toStart, api.CodeUnavailable)
+}
+
+func fenceProcess(s *step) {
+	s.Restarts++
+	s.answer(api.CodeUnavailable)
+	endFenced(s)
+}
+
+func endFenced(s *step) {
+	s.Reason = reasonFenced
+	s.terminate(toStart)
+}
+
+// fenceStop lets the stop under way lead where it leads, but soon.
+func fenceStop(s *step) {
+	switch s.Next {
+	case toStart, toRetry:
+		s.answer(api.CodeUnavailable)
+	}
+	if by := s.now.Add(s.Service.StopTimeout.Std()); s.Deadline.After(by) {
+		s.Deadline = by
+	}
+}
+
+func fenceDrain(s *step) {
+	fenceStop(s)
+	drained(s)
+}
+
+func unfence(s *step) { s.queue() }
+
+// The data: an instance is started, and may sleep, only where they are.
+
+func fetchAsleep(s *step)  { s.fetch(toAsleep) }
+func fetchStopped(s *step) { s.fetch(toStopped) }
+func fetchWaiting(s *step) { s.fetch(toStart) }
+func fetchAgain(s *step)   { s.fetch(s.Next) }
+
+func fetchFailed(s *step) {
+	if s.Want == api.DesiredStopped {
+		s.fetch(toStopped)
+	} else {
+		s.fetch(toAsleep)
+	}
+}
+
+// fetchLaunch, fetchStarting and fetchRunning: the program works on data that have
+// been left behind by those of another node.
+func fetchLaunch(s *step)   { abort(s, toStart, "") }
+func fetchStarting(s *step) { s.terminate(toStart) }
+func fetchRunning(s *step)  { s.drain(toStart) }
+
+func fetchedData(s *step) {
+	if s.Purge {
+		s.end(s.Next)
+	} else {
+		complete(s)
+	}
+}
+
+func sleepFetching(s *step) {
+	if s.Next == toStart {
+		s.answer(api.CodeUnavailable)
+		s.Next = toAsleep
+	}
+}
+
+func stopFetching(s *step) {
+	s.discard()
+	sleepFetching(s)
+}
+
+func wantRunningFetching(s *step) {
+	s.Want = api.DesiredRunning
+	s.Recent, s.Next = nil, toStart
+}
+
+func wantAsleepFetching(s *step) {
+	s.Want = api.DesiredAsleep
+	s.discard()
+	s.answer(api.CodeUnavailable)
+	s.Next = toAsleep
+}
+
+func wantStoppedFetching(s *step) {
+	s.Want = api.DesiredStopped
+	s.answer(api.CodeUnavailable)
+	s.aim(toStopped)
+}
 
 // Waiting for a start slot, or for the backoff: there is no process.
 
@@ -121,7 +236,7 @@ func leaveStopped(s *step) {
 }
 
 func leaveGone(s *step) {
-	s.answer(api.CodeNotFound)
+	s.answerGone()
 	removeAtRest(s)
 }
 
@@ -170,7 +285,8 @@ func abortStopped(s *step) {
 
 func abortGone(s *step) {
 	s.Want = wantGone
-	abort(s, toGone, api.CodeNotFound)
+	s.answerGone()
+	abort(s, toGone, "")
 }
 
 func await(s *step) {
@@ -236,7 +352,7 @@ func endStopped(s *step) {
 
 func endGone(s *step) {
 	s.Want = wantGone
-	s.answer(api.CodeNotFound)
+	s.answerGone()
 	s.terminate(toGone)
 }
 
@@ -341,7 +457,7 @@ func wakeDuringStop(s *step) {
 			s.Next = toStart
 		}
 	case toGone:
-		s.answer(api.CodeNotFound)
+		s.answerGone()
 	}
 }
 
@@ -399,7 +515,7 @@ func stoppedDuringStop(s *step) {
 
 func goneDuringStop(s *step) {
 	s.Want = wantGone
-	s.answer(api.CodeNotFound)
+	s.answerGone()
 	redirect(s, toGone)
 }
 
@@ -434,6 +550,10 @@ func complete(s *step) {
 		return
 	}
 	s.Purge, s.Purging = false, false
+	if s.DataOn != "" && (s.Next == toAsleep || s.Next == toStopped) {
+		s.fetch(s.Next)
+		return
+	}
 	switch s.Next {
 	case toAsleep:
 		s.enter(asleep)

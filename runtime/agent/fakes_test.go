@@ -39,9 +39,11 @@ type node struct {
 	most     int // processes that were being started at once
 	starting int
 	gates    map[api.Ref]*gate
-	reports  [][]api.Report
-	attached []api.Ref
-	log      strings.Builder
+	// elsewhere has the instances that exist on other nodes, fenced those that must not run.
+	elsewhere, fenced map[api.Ref]bool
+	reports           [][]api.Report
+	attached          []api.Ref
+	log               strings.Builder
 
 	// How programs behave; nil means the obvious.
 	onStart  hook[func(spec driver.Spec) error]            // an error keeps the program from being executed
@@ -85,6 +87,7 @@ func newNode(t testing.TB) *node {
 		t: t, dirs: t.TempDir(), boot: "boot-1",
 		services: make(map[string]*api.Service), insts: make(map[api.Ref]*api.Instance),
 		procs: make(map[string]*proc), starts: make(map[api.Ref]int), gates: make(map[api.Ref]*gate),
+		elsewhere: make(map[api.Ref]bool), fenced: make(map[api.Ref]bool),
 	}
 }
 
@@ -195,7 +198,7 @@ func (n *node) Assignment(ref api.Ref) (api.Assignment, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	i, svc := n.insts[ref], n.services[ref.Service]
-	return api.Assignment{Instance: i, Service: svc}, i != nil && svc != nil
+	return api.Assignment{Instance: i, Service: svc, Fenced: n.fenced[ref]}, i != nil && svc != nil
 }
 
 func (n *node) Assigned(yield func(api.Assignment) bool) {
@@ -207,6 +210,13 @@ func (n *node) Assigned(yield func(api.Assignment) bool) {
 			return
 		}
 	}
+}
+
+// Exists implements Specs.
+func (n *node) Exists(ref api.Ref) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.elsewhere[ref] || n.insts[ref] != nil
 }
 
 // Report implements Reporter: what it is told becomes part of the state.
@@ -223,6 +233,9 @@ func (n *node) Report(_ context.Context, reports []api.Report) error {
 		if i := n.insts[r.Ref]; i != nil && i.Generation == r.Observed.Generation {
 			i = i.Clone()
 			i.Observed = r.Observed.Clone()
+			if r.DataHere {
+				i.DataNode = ""
+			}
 			n.insts[r.Ref] = i
 			refs = append(refs, r.Ref)
 		}

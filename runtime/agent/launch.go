@@ -34,6 +34,8 @@ func (s *supervisor) do(a action, ev event) {
 			ep = *s.run.rec.Endpoint
 		}
 		s.agent.moveGate(s.ref, a.gate, ep)
+	case doFetch:
+		s.fetch()
 	case doQueue:
 		s.queue()
 	case doLaunch:
@@ -132,6 +134,11 @@ func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 		return err
 	}
 	r.rec.Port = port
+	arrived, err := a.arrivals.acquire(ctx, ref) // a fetch that was called off may not have ended yet
+	if err != nil {
+		return fmt.Errorf("prepare program: %w", err)
+	}
+	defer arrived()
 	if a.fates.of(ref) == condemned { // it could not be removed when it should have been
 		if err := a.purge(ref); err != nil {
 			return err
@@ -332,6 +339,7 @@ func (a *Agent) putAway(ref api.Ref, r *run, purge, removed bool) {
 		a.logError("record not removed", ref, a.records.remove(&r.rec))
 	}
 	if removed {
+		a.logError("half fetched data not removed", ref, a.arrivals.forget(a.ctx, ref))
 		a.logError("socket not removed", ref, a.removeSocketDir(ref))
 	}
 }

@@ -14,6 +14,8 @@ type phase uint8
 
 const (
 	asleep      phase = iota // at rest: the next request starts it
+	fetching                 // its data are on another node, and on their way
+	fenced                   // would be started, but must not run here for now
 	pending                  // waits for a start slot
 	launching                // the driver is starting the program
 	starting                 // the program runs, but does not accept connections yet
@@ -32,7 +34,7 @@ const (
 )
 
 var phaseNames = [phaseCount]string{
-	"asleep", "pending", "launching", "starting", "running", "degraded", "unhealthy", "draining",
+	"asleep", "fetching", "fenced", "pending", "launching", "starting", "running", "degraded", "unhealthy", "draining",
 	"terminating", "aborting", "ending", "backoff", "stopped", "failed", "gone",
 }
 
@@ -40,6 +42,10 @@ func (p phase) String() string { return phaseNames[p] }
 
 // atRest reports whether an instance in this phase needs no supervisor.
 func (p phase) atRest() bool { return p == asleep || p == stopped || p == failed || p == gone }
+
+// idle reports whether an instance in this phase has no process and needs none to end
+// for it to stay so.
+func (p phase) idle() bool { return p.atRest() || p == fetching || p == fenced }
 
 // serving reports whether the program accepts connections and may be given requests.
 func (p phase) serving() bool { return p == running || p == degraded }
@@ -56,7 +62,11 @@ const (
 	onWantRunning                  // desired changed
 	onWantAsleep                   //
 	onWantStopped                  //
-	onWantGone                     // the instance was removed
+	onWantGone                     // the instance was removed, or has moved to another node
+	onFenced                       // it must not run here for now
+	onUnfenced                     // it may again
+	onFetch                        // its data must be fetched from another node, which the detail names
+	onDataHere                     // the cluster knows that its data are here
 	onGranted                      // a start slot is free
 	onStarted                      // the driver has started the program
 	onStartFailed                  // the driver could not
@@ -78,6 +88,7 @@ const (
 
 var eventNames = [eventCount]string{
 	"wake", "restart", "roll", "sleep", "stop", "want running", "want asleep", "want stopped", "want gone",
+	"fenced", "unfenced", "fetch", "data here",
 	"granted", "started", "start failed", "start refused", "ready", "deadline", "health ok",
 	"health failed", "exit ok", "exit failed", "exit unknown", "idle", "drained", "ended",
 	"adopted", "adopted starting",
@@ -97,7 +108,7 @@ const (
 	toGone
 )
 
-// wantGone is what is desired of an instance that was removed.
+// wantGone is what is desired of an instance that was removed or has moved away.
 const wantGone api.Desired = "gone"
 
 const (
@@ -111,8 +122,11 @@ type machine struct {
 	Service *api.Service // what the instance should be started from; shared, read-only
 
 	Phase    phase
-	Next     target      // while a stop is under way
+	Next     target      // while a stop, or a fetch, is under way
 	Want     api.Desired // as last heard; empty before
+	Moved    bool        // who is gone lives on another node
+	Fenced   bool        // it must not run here for now
+	DataOn   string      // the node from which its data must be fetched first; empty: none
 	Reason   string      // why, for failures
 	Obstacle string      // what else is in the way of the program that starts
 	Since    time.Time   // when the visible state was entered
@@ -143,7 +157,19 @@ type step struct {
 // may still be given requests, and no waiter is let go before the gate is open.
 func (m machine) step(ev event, detail string, now time.Time) (machine, []action) {
 	s := step{machine: m, now: now, detail: detail}
-	rules[m.Phase][ev](&s)
+	switch ev { // what these say is so in any phase
+	case onFenced, onUnfenced:
+		s.Fenced = ev == onFenced
+	case onFetch:
+		s.DataOn = detail
+	case onDataHere, onWantGone:
+		s.DataOn = ""
+	}
+	if m.Fenced && (ev == onWake || ev == onRestart || ev == onRoll) {
+		refuseFenced(&s)
+	} else {
+		rules[m.Phase][ev](&s)
+	}
 	if s.state() != m.state() {
 		s.Since = now
 	}
@@ -158,7 +184,15 @@ func (m *machine) state() api.State {
 	switch m.Phase {
 	case asleep:
 		return api.StateAsleep
-	case pending:
+	case fetching:
+		switch m.Next {
+		case toAsleep:
+			return api.StateAsleep
+		case toStopped:
+			return api.StateStopped
+		}
+		return api.StatePending
+	case fenced, pending:
 		return api.StatePending
 	case launching, starting:
 		return api.StateStarting
@@ -184,6 +218,9 @@ func (m *machine) state() api.State {
 
 // gate is where the traffic gate stands: open only for a process that accepts connections.
 func (m *machine) gate() gatePosition {
+	if m.Fenced && !m.Phase.serving() {
+		return gateHeld
+	}
 	switch m.Phase {
 	case running, degraded:
 		return gateOpen
@@ -191,7 +228,7 @@ func (m *machine) gate() gatePosition {
 		return gateAsleep
 	case stopped, gone:
 		return gateHeld
-	case draining, terminating, aborting, ending:
+	case fetching, draining, terminating, aborting, ending:
 		switch m.Next {
 		case toAsleep:
 			return gateAsleep
@@ -219,7 +256,7 @@ func (m *machine) retryAt() time.Time {
 // rest returns the machine of an instance without a process, from what was last
 // observed of it. Instance is nil for one that was removed.
 func rest(asg api.Assignment, o *api.Observed) machine {
-	m := machine{Service: asg.Service}
+	m := machine{Service: asg.Service, Fenced: asg.Fenced}
 	if o == nil {
 		if i := asg.Instance; i != nil && i.Desired != api.DesiredRunning {
 			m.Want = i.Desired
@@ -230,11 +267,12 @@ func rest(asg api.Assignment, o *api.Observed) machine {
 		return m
 	}
 	m.Want, m.Reason, m.Since, m.Restarts = o.Desired, o.Reason, o.Since, o.Restarts
-	switch o.State {
-	case api.StateAsleep:
-	case api.StateStopped:
+	placedAnew := asg.Instance != nil && o.Generation != asg.Instance.Generation
+	switch {
+	case o.State == api.StateAsleep:
+	case o.State == api.StateStopped:
 		m.Phase = stopped
-	case api.StateFailed:
+	case o.State == api.StateFailed && !placedAnew:
 		m.Phase = failed
 	default: // it had a process and has none: what is desired is news again
 		if o.Desired != api.DesiredAsleep { // which is no news: it sleeps now
@@ -252,10 +290,41 @@ func (s *step) enter(p phase) { s.Phase, s.Deadline = p, time.Time{} }
 // answer lets everybody go who waits for the instance to be up.
 func (s *step) answer(code api.Code) { s.emit(action{do: doAnswer, code: code}) }
 
+// queue goes all the way to the start of the program.
 func (s *step) queue() {
 	s.Reason = ""
-	s.enter(pending)
-	s.emit(action{do: doQueue})
+	if s.Fenced {
+		s.answer(api.CodeUnavailable)
+	}
+	switch {
+	case s.DataOn != "":
+		s.fetch(toStart)
+	case s.Fenced:
+		s.Reason = reasonFenced
+		s.enter(fenced)
+	default:
+		s.enter(pending)
+		s.emit(action{do: doQueue})
+	}
+}
+
+// reasonFenced is why an instance must not run.
+const reasonFenced = `its node has lost touch with the cluster, and on_disconnect is "stop"`
+
+// fetch has the data fetched, and then goes to t.
+func (s *step) fetch(t target) {
+	s.Next, s.Reason = t, ""
+	s.enter(fetching)
+	s.emit(action{do: doFetch})
+}
+
+// answerGone tells who waits that the instance is not here any more.
+func (s *step) answerGone() {
+	if s.Moved {
+		s.answer(api.CodeUnavailable)
+	} else {
+		s.answer(api.CodeNotFound)
+	}
 }
 
 // end puts away what is left and then goes to t.

@@ -41,6 +41,10 @@ func sample(p phase, next target, persist bool) machine {
 		m.Deadline = t0
 	case degraded:
 		m.Fails = 1
+	case fetching:
+		m.DataOn = "n2"
+	case fenced:
+		m.Fenced = true
 	case stopped:
 		m.Want = api.DesiredStopped
 	case gone:
@@ -61,6 +65,8 @@ func targetsOf(p phase) []target {
 		return []target{toAsleep, toStart, toRetry, toStopped, toFailed, toGone}
 	case unhealthy:
 		return []target{toStart, toRetry, toFailed}
+	case fetching:
+		return []target{toAsleep, toStart, toStopped}
 	default:
 		return []target{toAsleep}
 	}
@@ -101,7 +107,7 @@ func outcomes(p phase, ev event, persist bool) string {
 			parts = append(parts, "→ "+after.Phase.String())
 		}
 		switch after.Phase {
-		case draining, terminating, aborting, ending, unhealthy:
+		case fetching, draining, terminating, aborting, ending, unhealthy:
 			if after.Next != next || after.Phase != p {
 				parts = append(parts, "to "+targetNames[after.Next])
 			}
@@ -243,7 +249,7 @@ type world struct {
 // answers are the events by which an operation may end.
 var answers = map[verb][]event{
 	doQueue: {onGranted}, doLaunch: {onStarted, onStartFailed, onStartRefused}, doAwait: {onReady},
-	doCheck: {onHealthOK, onHealthFailed}, doDrain: {onDrained}, doPutAway: {onEnded},
+	doFetch: {onDataHere}, doCheck: {onHealthOK, onHealthFailed}, doDrain: {onDrained}, doPutAway: {onEnded},
 }
 
 func (w *world) feed(ev event) {
@@ -278,7 +284,7 @@ func (w *world) feed(ev event) {
 	after, actions := before.step(ev, "detail", w.now)
 	w.m = after
 	if after.Phase != before.Phase { // a phase's operations end with it
-		for _, e := range []event{onGranted, onReady, onHealthOK, onHealthFailed, onDrained} {
+		for _, e := range []event{onDataHere, onGranted, onReady, onHealthOK, onHealthFailed, onDrained} {
 			delete(w.running, e)
 		}
 	}
@@ -299,6 +305,9 @@ func (w *world) act(a action) {
 		w.discard = false
 		if w.alive {
 			w.t.Fatalf("started a second process")
+		}
+		if w.m.Fenced || w.m.DataOn != "" {
+			w.t.Fatalf("started where it must not run, or without its data")
 		}
 	case doTerminate, doKill:
 		if !w.alive {
@@ -336,14 +345,20 @@ func (w *world) check(before machine, ev event) {
 	if w.open != m.Phase.serving() {
 		fail("the gate is open: %t", w.open)
 	}
+	if m.Fenced {
+		w.checkFence(fail)
+	}
 	if m.Phase.atRest() {
+		if m.DataOn != "" && m.Phase != failed {
+			fail("at rest, and its data are elsewhere")
+		}
 		if w.alive || w.running[onStarted] {
 			fail("at rest with a process")
 		}
 		if w.waiting {
 			fail("at rest and somebody waits")
 		}
-	} else if len(w.running) == 0 && m.Deadline.IsZero() {
+	} else if len(w.running) == 0 && m.Deadline.IsZero() && m.Phase != fenced {
 		fail("nothing will ever happen")
 	}
 	if m.Phase == backoff && ev == onEnded {
@@ -353,6 +368,21 @@ func (w *world) check(before machine, ev event) {
 		}
 	}
 	w.checkRestarts(before, ev, fail)
+}
+
+// checkFence: what must not run ends by itself, and nobody waits for it.
+func (w *world) checkFence(fail func(string, ...any)) {
+	m := w.m
+	switch m.Phase {
+	case pending, launching, starting, running, degraded, draining:
+		fail("goes on where it must not run")
+	}
+	if w.waiting && m.Next != toFailed {
+		fail("somebody waits for what must not run")
+	}
+	if w.alive && m.Deadline.Sub(w.now) > m.Service.StopTimeout.Std() {
+		fail("takes its time to end")
+	}
 }
 
 // checkRestarts counts the starts that nobody asked for, in the world's own way.
@@ -383,6 +413,8 @@ func (w *world) enabled(users bool) []event {
 		case ev == onDeadline && !w.m.Deadline.IsZero():
 			evs = append(evs, ev)
 		case w.alive && (ev == onExitOK || ev == onExitFailed || ev == onExitUnknown):
+			evs = append(evs, ev)
+		case users && ev == onFenced && !w.m.Fenced, users && ev == onUnfenced && w.m.Fenced, users && ev == onFetch && w.m.DataOn == "" && w.m.Want != wantGone:
 			evs = append(evs, ev)
 		case users && w.open && ev == onIdle:
 			evs = append(evs, ev)

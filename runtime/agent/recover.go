@@ -36,11 +36,22 @@ func (a *Agent) Recover(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("recover instances: %w", err)
 	}
+	close(a.recovered)
+	a.finishArrivals()
 	a.finishRemovals(recs)
 	for asg := range a.cfg.Specs.Assigned {
 		a.converge(asg.Instance.Ref(), asg)
 	}
 	return nil
+}
+
+// finishArrivals finishes what an interrupted fetch of data has left.
+func (a *Agent) finishArrivals() {
+	for ref := range a.arrivals.recover(a.logError) {
+		if _, assigned := a.cfg.Specs.Assignment(ref); !assigned {
+			a.vanished(ref)
+		}
+	}
 }
 
 // finishRemovals removes the data that should have gone with its instance, or when that

@@ -29,19 +29,19 @@ type reports struct {
 
 	mu      sync.Mutex
 	muted   bool // what happens now is no news: see Agent.StopAll
-	pending map[api.Ref]api.Observed
-	flying  map[api.Ref]api.Observed // of the batch under way
+	pending map[api.Ref]api.Report
+	flying  map[api.Ref]api.Report // of the batch under way
 }
 
 func newReports(to Reporter, logger *slog.Logger) *reports {
-	return &reports{to: to, logger: logger, kick: make(chan struct{}, 1), pending: make(map[api.Ref]api.Observed)}
+	return &reports{to: to, logger: logger, kick: make(chan struct{}, 1), pending: make(map[api.Ref]api.Report)}
 }
 
 // put never blocks.
-func (r *reports) put(ref api.Ref, o api.Observed) {
+func (r *reports) put(report api.Report) {
 	r.mu.Lock()
 	if !r.muted {
-		r.pending[ref] = o
+		r.pending[report.Ref] = report
 	}
 	r.mu.Unlock()
 	select {
@@ -69,11 +69,11 @@ func (r *reports) forget(ref api.Ref) {
 func (r *reports) latest(ref api.Ref) (api.Observed, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o, ok := r.pending[ref]
+	report, ok := r.pending[ref]
 	if !ok {
-		o, ok = r.flying[ref]
+		report, ok = r.flying[ref]
 	}
-	return o, ok
+	return report.Observed, ok
 }
 
 // run sends until ctx ends.
@@ -124,9 +124,9 @@ func (r *reports) send(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		for ref, o := range r.flying {
+		for ref, report := range r.flying {
 			if _, newer := r.pending[ref]; !newer {
-				r.pending[ref] = o
+				r.pending[ref] = report
 			}
 		}
 	}
@@ -137,15 +137,15 @@ func (r *reports) send(ctx context.Context) error {
 func (r *reports) takeBatch() []api.Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.flying = make(map[api.Ref]api.Observed, min(len(r.pending), reportMost))
+	r.flying = make(map[api.Ref]api.Report, min(len(r.pending), reportMost))
 	batch := make([]api.Report, 0, min(len(r.pending), reportMost))
-	for ref, o := range r.pending {
+	for ref, report := range r.pending {
 		if len(batch) == reportMost {
 			break
 		}
-		r.flying[ref] = o
+		r.flying[ref] = report
 		delete(r.pending, ref)
-		batch = append(batch, api.Report{Ref: ref, Observed: o})
+		batch = append(batch, report)
 	}
 	slices.SortFunc(batch, func(a, b api.Report) int {
 		return cmp.Or(cmp.Compare(a.Ref.Service, b.Ref.Service), cmp.Compare(a.Ref.ID, b.Ref.ID))

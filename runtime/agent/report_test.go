@@ -28,8 +28,8 @@ func withReports(t *testing.T, to reporterFunc, f func(r *reports)) {
 	})
 }
 
-func observed(restarts int) api.Observed {
-	return api.Observed{State: api.StateRunning, Restarts: restarts}
+func report(ref api.Ref, restarts int) api.Report {
+	return api.Report{Ref: ref, Observed: api.Observed{State: api.StateRunning, Restarts: restarts}}
 }
 
 // TestReportsCoalesce: the first goes at once, a burst in batches 50 ms apart, the latest
@@ -54,13 +54,13 @@ func TestReportsCoalesce(t *testing.T) {
 		return nil
 	}, func(r *reports) {
 		began = time.Now()
-		r.put(ref1, observed(0))
+		r.put(report(ref1, 0))
 		synctest.Wait()
 		for i := range 1500 {
-			r.put(api.Ref{Service: "web", ID: fmt.Sprintf("i%04d", i)}, observed(0))
+			r.put(report(api.Ref{Service: "web", ID: fmt.Sprintf("i%04d", i)}, 0))
 		}
 		for i := range 100 {
-			r.put(api.Ref{Service: "web", ID: "zz"}, observed(i))
+			r.put(report(api.Ref{Service: "web", ID: "zz"}, i))
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -91,15 +91,15 @@ func TestReportsRetry(t *testing.T) {
 		got = append(got, reports...)
 		return nil
 	}, func(r *reports) {
-		r.put(ref1, observed(1))
-		r.put(ref2, observed(1))
-		r.put(ref3, observed(1))
+		r.put(report(ref1, 1))
+		r.put(report(ref2, 1))
+		r.put(report(ref3, 1))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if tries < 5 || tries > 12 {
 			t.Errorf("%d tries in 10s", tries)
 		}
-		r.put(ref1, observed(2))
+		r.put(report(ref1, 2))
 		r.forget(ref3)
 		if o, ok := r.latest(ref1); !ok || o.Restarts != 2 {
 			t.Errorf("latest %+v, %t", o, ok)
@@ -122,7 +122,7 @@ func TestReportsFlying(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}, func(r *reports) {
-		r.put(ref1, observed(1))
+		r.put(report(ref1, 1))
 		synctest.Wait()
 		if o, ok := r.latest(ref1); !ok || o.Restarts != 1 {
 			t.Errorf("latest %+v, %t", o, ok)

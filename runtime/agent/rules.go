@@ -13,15 +13,37 @@ var rules = [phaseCount][eventCount]rule{
 	asleep: {
 		onWake: startAfresh, onRestart: startAfresh, onRoll: agree, onSleep: stay, onStop: stopToSleep,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onFenced: stay, onUnfenced: stay, onFetch: fetchAsleep, onDataHere: stay,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
 		onIdle: impossible, onDrained: late, onEnded: impossible,
 		onAdopted: adopt, onAdoptedStarting: adoptStarting,
 	},
+	fetching: {
+		onWake: wakeDuringStop, onRestart: wakeDuringStop, onRoll: rollDuringStop, onSleep: sleepFetching, onStop: stopFetching,
+		onWantRunning: wantRunningFetching, onWantAsleep: wantAsleepFetching, onWantStopped: wantStoppedFetching, onWantGone: leaveGone,
+		onFenced: fenceStop, onUnfenced: stay, onFetch: fetchAgain, onDataHere: fetchedData,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
+	fenced: {
+		onWake: stay, onRestart: stay, onRoll: stay, onSleep: leaveToSleep, onStop: leaveAndDiscard,
+		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
+		onFenced: stay, onUnfenced: unfence, onFetch: fetchWaiting, onDataHere: stay,
+		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
+		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
+		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
+		onIdle: impossible, onDrained: late, onEnded: impossible,
+		onAdopted: impossible, onAdoptedStarting: impossible,
+	},
 	pending: {
 		onWake: stay, onRestart: stay, onRoll: stay, onSleep: leaveToSleep, onStop: leaveAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
+		onFenced: fenceWaiting, onUnfenced: stay, onFetch: fetchWaiting, onDataHere: stay,
 		onGranted: launch, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -31,6 +53,7 @@ var rules = [phaseCount][eventCount]rule{
 	launching: {
 		onWake: stay, onRestart: stay, onRoll: abortToRoll, onSleep: abortToSleep, onStop: abortAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: abortAsleep, onWantStopped: abortStopped, onWantGone: abortGone,
+		onFenced: fenceLaunch, onUnfenced: stay, onFetch: fetchLaunch, onDataHere: stay,
 		onGranted: impossible, onStarted: await, onStartFailed: retryStart, onStartRefused: refuseStart,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -40,6 +63,7 @@ var rules = [phaseCount][eventCount]rule{
 	starting: {
 		onWake: stay, onRestart: stay, onRoll: endToRoll, onSleep: endToSleep, onStop: endAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: endAsleep, onWantStopped: endStopped, onWantGone: endGone,
+		onFenced: fenceProcess, onUnfenced: stay, onFetch: fetchStarting, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: openUp, onDeadline: startupTimeout, onHealthOK: late, onHealthFailed: late,
 		onExitOK: exitedWell, onExitFailed: exitedBadly, onExitUnknown: exitedBadly,
@@ -49,6 +73,7 @@ var rules = [phaseCount][eventCount]rule{
 	running: {
 		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep, onStop: drainAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: drainAsleep, onWantStopped: drainStopped, onWantGone: drainGone,
+		onFenced: fenceProcess, onUnfenced: stay, onFetch: fetchRunning, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: passCheck, onHealthFailed: failCheck,
 		onExitOK: exitedWell, onExitFailed: exitedBadly, onExitUnknown: exitedBadly,
@@ -58,6 +83,7 @@ var rules = [phaseCount][eventCount]rule{
 	degraded: {
 		onWake: agree, onRestart: drainToRestart, onRoll: drainToRestart, onSleep: drainToSleep, onStop: drainAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: drainAsleep, onWantStopped: drainStopped, onWantGone: drainGone,
+		onFenced: fenceProcess, onUnfenced: stay, onFetch: fetchRunning, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: passCheck, onHealthFailed: failCheck,
 		onExitOK: exitedWell, onExitFailed: exitedBadly, onExitUnknown: exitedBadly,
@@ -67,6 +93,7 @@ var rules = [phaseCount][eventCount]rule{
 	unhealthy: {
 		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onFenced: fenceStop, onUnfenced: stay, onFetch: stay, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: killLate, onHealthOK: late, onHealthFailed: late,
 		onExitOK: exitedDuringStop, onExitFailed: exitedDuringStop, onExitUnknown: exitedDuringStop,
@@ -76,6 +103,7 @@ var rules = [phaseCount][eventCount]rule{
 	draining: {
 		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onFenced: fenceDrain, onUnfenced: stay, onFetch: stay, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: exitedDuringStop, onExitFailed: exitedDuringStop, onExitUnknown: exitedDuringStop,
@@ -85,6 +113,7 @@ var rules = [phaseCount][eventCount]rule{
 	terminating: {
 		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onFenced: fenceStop, onUnfenced: stay, onFetch: stay, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: killLate, onHealthOK: late, onHealthFailed: late,
 		onExitOK: exitedDuringStop, onExitFailed: exitedDuringStop, onExitUnknown: exitedDuringStop,
@@ -94,6 +123,7 @@ var rules = [phaseCount][eventCount]rule{
 	aborting: {
 		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onFenced: fenceStop, onUnfenced: stay, onFetch: stay, onDataHere: stay,
 		onGranted: impossible, onStarted: endStarted, onStartFailed: exitedDuringStop, onStartRefused: exitedDuringStop,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -103,6 +133,7 @@ var rules = [phaseCount][eventCount]rule{
 	ending: {
 		onWake: wakeDuringStop, onRestart: restartDuringStop, onRoll: rollDuringStop, onSleep: sleepDuringStop, onStop: stopDuringStop,
 		onWantRunning: runningDuringStop, onWantAsleep: asleepDuringStop, onWantStopped: stoppedDuringStop, onWantGone: goneDuringStop,
+		onFenced: fenceStop, onUnfenced: stay, onFetch: stay, onDataHere: stay,
 		onGranted: impossible, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -112,6 +143,7 @@ var rules = [phaseCount][eventCount]rule{
 	backoff: {
 		onWake: stay, onRestart: restartNow, onRoll: restartNow, onSleep: leaveToSleep, onStop: leaveAndDiscard,
 		onWantRunning: noteRunning, onWantAsleep: leaveAsleep, onWantStopped: leaveStopped, onWantGone: leaveGone,
+		onFenced: fenceWaiting, onUnfenced: stay, onFetch: fetchWaiting, onDataHere: stay,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: retryNow, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -121,6 +153,7 @@ var rules = [phaseCount][eventCount]rule{
 	stopped: {
 		onWake: startUnlessHeld, onRestart: startUnlessHeld, onRoll: agree, onSleep: sleepUnlessHeld, onStop: stopUnlessHeld,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onFenced: stay, onUnfenced: stay, onFetch: fetchStopped, onDataHere: stay,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -130,6 +163,7 @@ var rules = [phaseCount][eventCount]rule{
 	failed: {
 		onWake: startAfterDelay, onRestart: startAfresh, onRoll: startIfWanted, onSleep: sleepUnlessHeld, onStop: stopUnlessHeld,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: stopAtRest, onWantGone: removeAtRest,
+		onFenced: stay, onUnfenced: stay, onFetch: fetchFailed, onDataHere: stay,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,
@@ -139,6 +173,7 @@ var rules = [phaseCount][eventCount]rule{
 	gone: {
 		onWake: answerGone, onRestart: answerGone, onRoll: answerGone, onSleep: stay, onStop: stay,
 		onWantRunning: startWanted, onWantAsleep: restAsleep, onWantStopped: restStopped, onWantGone: stay,
+		onFenced: stay, onUnfenced: stay, onFetch: impossible, onDataHere: stay,
 		onGranted: late, onStarted: impossible, onStartFailed: impossible, onStartRefused: impossible,
 		onReady: late, onDeadline: late, onHealthOK: late, onHealthFailed: late,
 		onExitOK: impossible, onExitFailed: impossible, onExitUnknown: impossible,

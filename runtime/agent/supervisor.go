@@ -37,6 +37,8 @@ type supervisor struct {
 	revision uint64        // the one that the run was started from, or given up with
 	sum      string        // and its specSum
 	exitCode *int          // of the last run
+	saidHere bool          // the last report said so of the present one
+	dataHere uint64        // the generation for which its data have been fetched, as the cluster should know
 
 	run      *run
 	launched chan launchResult // not nil while the driver is starting the program
@@ -49,6 +51,7 @@ type supervisor struct {
 	phaseSeq    uint64
 	phaseCtx    context.Context //nolint:containedctx // see above
 	cancelPhase context.CancelFunc
+	cancelFetch context.CancelFunc // never nil
 	phaseBegan  time.Time
 
 	checkAt, idleAt time.Time // zero never
@@ -70,6 +73,8 @@ func newSupervisor(a *Agent, ref api.Ref, asg api.Assignment) *supervisor {
 		m:        rest(asg, o),
 		instance: asg.Instance,
 		timer:    time.NewTimer(time.Hour),
+
+		cancelFetch: func() {},
 	}
 	if o != nil {
 		s.revision, s.exitCode = o.ServiceRevision, o.ExitCode
@@ -185,7 +190,7 @@ func (s *supervisor) handle(ev event, detail string) {
 	}
 	s.keepIntent()
 	s.publish()
-	if next.Phase.atRest() || next.Phase.serving() {
+	if next.Phase.idle() || next.Phase.serving() {
 		s.down = answerAll(s.down, nil)
 	}
 }
@@ -304,16 +309,40 @@ func (s *supervisor) sync() {
 	asg, ok := s.agent.cfg.Specs.Assignment(s.ref)
 	if !ok {
 		if s.m.Want != wantGone {
+			s.m.Moved = s.agent.cfg.Specs.Exists(s.ref)
 			s.handle(onWantGone, "")
 		}
 		return
 	}
+	before := s.instance
 	s.instance, s.m.Service = asg.Instance, asg.Service
+	if asg.Fenced && !s.m.Fenced {
+		s.handle(onFenced, "")
+	}
 	if want := asg.Instance.Desired; want != s.m.Want {
 		s.handle(wantEvent(want), "")
 	}
+	s.syncData(before)
+	if !asg.Fenced && s.m.Fenced {
+		s.handle(onUnfenced, "")
+	}
 	s.compareSpec()
 	s.publish()
+}
+
+// syncData hears where the instance's data are.
+func (s *supervisor) syncData(before *api.Instance) {
+	from, i := s.agent.dataOn(s.instance), s.instance
+	switch {
+	case from == "" && s.m.DataOn != "":
+		s.agent.logError("fetched data not noted", s.ref, s.agent.arrivals.known(s.ref))
+		s.handle(onDataHere, "")
+	case from == "":
+	case (s.run != nil || s.launched != nil) && s.agent.arrivals.has(s.ref, i.Generation):
+		s.dataHere = i.Generation // the program works on them; the cluster has not heard yet
+	case from != s.m.DataOn, s.m.Phase == fetching && before != nil && before.Generation != i.Generation:
+		s.handle(onFetch, from)
+	}
 }
 
 func wantEvent(d api.Desired) event {
@@ -401,6 +430,10 @@ func (s *supervisor) why(code api.Code) string {
 	switch {
 	case code == api.CodeNotFound:
 		return "it was removed"
+	case code == api.CodeUnavailable && s.m.Want == wantGone:
+		return "it has moved to another node"
+	case code == api.CodeUnavailable && s.m.Fenced:
+		return reasonFenced
 	case code == api.CodeUnavailable && s.m.Want == api.DesiredStopped:
 		return "it is stopped"
 	case code == api.CodeUnavailable:
@@ -432,11 +465,13 @@ func (s *supervisor) publish() {
 			o.Endpoint, o.Healthy = r.rec.Endpoint, s.m.Healthy
 		}
 	}
-	if old := s.observed.Load(); old != nil && reflect.DeepEqual(old, o) {
+	r := api.Report{Ref: s.ref, Observed: *o, DataHere: s.dataHere != 0 && s.dataHere == o.Generation}
+	if old := s.observed.Load(); old != nil && reflect.DeepEqual(old, o) && r.DataHere == s.saidHere {
 		return
 	}
+	s.saidHere = r.DataHere
 	s.observed.Store(o)
-	s.agent.reports.put(s.ref, *o)
+	s.agent.reports.put(r)
 }
 
 // complain logs an event that can't be.
