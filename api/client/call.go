@@ -30,6 +30,9 @@ type request struct {
 	path   string // escaped
 	query  url.Values
 	body   any
+	// stream is a body that is no JSON, of streamSize bytes. It can be sent only once.
+	stream     io.Reader
+	streamSize int64
 	// ifMatch makes the call conditional on the object's revision.
 	ifMatch *uint64
 	// again says that doing it twice is the same as doing it once.
@@ -114,7 +117,7 @@ func (c *Client) round(ctx context.Context, r request, body []byte) (*http.Respo
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, ctx.Err())
 		}
-		if !movesOn(err, r.again) {
+		if !movesOn(err, r.again) || r.stream != nil && !unread(err) {
 			return nil, err
 		}
 	}
@@ -133,6 +136,10 @@ func (c *Client) try(ctx context.Context, e *endpoint, r request, body []byte) (
 	}
 	req.URL.RawQuery = r.query.Encode()
 	c.setHeaders(req, r, body != nil)
+	if r.stream != nil {
+		req.Body, req.GetBody, req.ContentLength = io.NopCloser(r.stream), nil, r.streamSize
+		req.Header.Set("Content-Type", mediaBinary)
+	}
 	resp, err := e.http.Do(req)
 	if err != nil {
 		var ue *url.Error
@@ -180,6 +187,12 @@ func movesOn(err error, again bool) bool {
 		return again || !un.sent
 	}
 	return again && api.CodeOf(err) == api.CodeUnavailable
+}
+
+// unread reports whether nothing of the request's body was read: there was no connection.
+func unread(err error) bool {
+	un, ok := errors.AsType[*UnreachableError](err)
+	return ok && !un.sent
 }
 
 // temporary reports whether the same call may succeed a little later.

@@ -153,6 +153,40 @@ func TestRequests(t *testing.T) {
 			_, err := c.Upgrade(ctx, api.UpgradeRequest{Path: "/usr/bin/ten"})
 			return err
 		}},
+		{"GET /api/instances?node=n1", "", func(ctx context.Context, c *Client) error {
+			_, err := c.Instances(ctx, InstanceQuery{Node: "n1"})
+			return err
+		}},
+		{"GET /api/cluster", "", func(ctx context.Context, c *Client) error { _, err := c.Cluster(ctx); return err }},
+		{"GET /api/nodes", "", func(ctx context.Context, c *Client) error { _, err := c.Nodes(ctx); return err }},
+		{"GET /api/nodes/n1", "", func(ctx context.Context, c *Client) error { _, err := c.Member(ctx, "n1"); return err }},
+		{"PUT /api/nodes/n1 If-Match: \"7\"", `{"eligibility":"draining"}`, func(ctx context.Context, c *Client) error {
+			_, err := c.SetEligibility(ctx, "n1", api.EligibilityDraining, &rev)
+			return err
+		}},
+		{"DELETE /api/nodes/n1", "", func(ctx context.Context, c *Client) error { return c.RemoveNode(ctx, "n1", false) }},
+		{"DELETE /api/nodes/n1?force=true", "", func(ctx context.Context, c *Client) error { return c.RemoveNode(ctx, "n1", true) }},
+		{"POST /api/nodes/n1/promote", "", func(ctx context.Context, c *Client) error { _, err := c.Promote(ctx, "n1"); return err }},
+		{"POST /api/plan", `{"drain":["n1"]}`, func(ctx context.Context, c *Client) error {
+			_, err := c.Plan(ctx, api.PlanRequest{Drain: []string{"n1"}})
+			return err
+		}},
+		{"GET /api/fleets", "", func(ctx context.Context, c *Client) error { _, err := c.Fleets(ctx, ""); return err }},
+		{"GET /api/fleets?service=notes", "", func(ctx context.Context, c *Client) error { _, err := c.Fleets(ctx, "notes"); return err }},
+		{"GET /api/fleets/notes:alice", "", func(ctx context.Context, c *Client) error { _, err := c.Fleet(ctx, ref); return err }},
+		{"PUT /api/fleets/notes:web", `{"service":"notes","name":"web","replicas":2,"weight":30,"source":"api"}`, func(ctx context.Context, c *Client) error {
+			_, err := c.PutFleet(ctx, &api.Fleet{Service: "notes", Name: "web", Replicas: 2, Weight: &weight, Source: api.SourceAPI}, nil)
+			return err
+		}},
+		{"DELETE /api/fleets/notes:alice", "", func(ctx context.Context, c *Client) error { return c.DeleteFleet(ctx, ref, nil) }},
+		{"GET /api/join-tokens", "", func(ctx context.Context, c *Client) error { _, err := c.JoinTokens(ctx); return err }},
+		{"POST /api/join-tokens", `{"expires_in":"1h","max_uses":3}`, func(ctx context.Context, c *Client) error {
+			_, err := c.CreateJoinToken(ctx, api.JoinTokenRequest{ExpiresIn: api.Duration(time.Hour), MaxUses: 3})
+			return err
+		}},
+		{"DELETE /api/join-tokens/0123456789ab", "", func(ctx context.Context, c *Client) error { return c.DeleteJoinToken(ctx, "0123456789ab") }},
+		{"GET /api/secret", "", func(ctx context.Context, c *Client) error { _, err := c.Secret(ctx); return err }},
+		{"POST /api/secret/rotate", "", func(ctx context.Context, c *Client) error { _, err := c.RotateSecret(ctx); return err }},
 		{"GET /api/logs?after=9&id=alice&level=stderr&limit=5&process=notes&search=a+b", "", func(ctx context.Context, c *Client) error {
 			_, err := c.Logs(ctx, api.LogQuery{Service: "notes", Instance: "alice", Level: api.Stderr, Search: "a b", Limit: 5, After: 9})
 			return err
@@ -173,7 +207,7 @@ func TestRequests(t *testing.T) {
 					body = string(v)
 				}
 				w.Header().Set(api.HeaderIndex, "12")
-				if lists := "/api/services /api/instances /api/tokens /api/logs"; r.Method == "GET" && slices.Contains(strings.Fields(lists), r.URL.Path) {
+				if lists := "/api/services /api/instances /api/tokens /api/logs /api/nodes /api/fleets /api/join-tokens"; r.Method == "GET" && slices.Contains(strings.Fields(lists), r.URL.Path) {
 					writeJSON(w, 200, []any{})
 					return
 				}

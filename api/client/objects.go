@@ -33,13 +33,17 @@ func (c *Client) DeleteService(ctx context.Context, name string, ifMatch *uint64
 // InstanceQuery selects instances. Zero fields don't restrict.
 type InstanceQuery struct {
 	Service string
-	Live    bool // only those that have, or are about to have, a process
+	Node    string // id or name
+	Live    bool   // only those that have, or are about to have, a process
 }
 
 func (q InstanceQuery) request() request {
 	v := url.Values{}
 	if q.Service != "" {
 		v.Set("service", q.Service)
+	}
+	if q.Node != "" {
+		v.Set("node", q.Node)
 	}
 	if q.Live {
 		v.Set("live", "true")

@@ -11,7 +11,7 @@ import (
 // method works on any node, on behalf of the context's principal. Nodes are named by id.
 // Errors are *api.Error or api.FieldErrors.
 type Members interface {
-	// Status tells what this node knows, without asking others.
+	// Status tells what this node knows, and what the others say that answer at once.
 	Status(ctx context.Context) api.ClusterStatus
 	// Eligibility stores whether a node may be given instances.
 	Eligibility(ctx context.Context, id string, e api.Eligibility, ifMatch *uint64) (*api.Node, error)

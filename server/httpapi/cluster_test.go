@@ -176,6 +176,17 @@ func TestInstancesOfNode(t *testing.T) {
 			t.Errorf("%s: got %d instances, want %d", path, len(list), want)
 		}
 	}
+	_ = f.cluster.change(func(v *fakeView) ([]api.Event, error) {
+		moving, fetched := v.instances[alice].Clone(), v.instances[bob].Clone()
+		moving.Previous = &api.Previous{Node: "node-2"}
+		fetched.DataNode = "node-2"
+		v.instances[alice], v.instances[bob] = moving, fetched
+		return []api.Event{{Type: api.EventInstanceUpdated, Key: alice.String(), Instance: moving}}, nil
+	})
+	var list []api.Instance
+	if f.admin(t, 200, "GET", "/api/instances?node=two", "", &list); len(list) != 2 {
+		t.Errorf("got %+v, want those that node two has not let go of", list)
+	}
 	f.admin(t, 404, "GET", "/api/instances?node=three", "", nil)
 	if w := f.do(request("tenant alice", "GET", "/api/instances?node=three", "")); w.Code != 200 || strings.TrimSpace(w.Body.String()) != "[]" {
 		t.Errorf("as a tenant: got %d %s", w.Code, w.Body)

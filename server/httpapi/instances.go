@@ -26,7 +26,7 @@ func (s *Server) listInstances(c *call) (list[*api.Instance], error) {
 	}
 	return func(yield func(*api.Instance) bool) {
 		for i := range c.view.Instances(service) {
-			if !c.principal.Sees(i.ID) || node != "" && i.Node != node {
+			if !c.principal.Sees(i.ID) || node != "" && !isOn(i, node) {
 				continue
 			}
 			if i = s.fresh(i); live && !i.State().Live() {
@@ -37,6 +37,12 @@ func (s *Server) listInstances(c *call) (list[*api.Instance], error) {
 			}
 		}
 	}, nil
+}
+
+// isOn reports whether an instance depends on a node: it is placed there, is still served
+// there while it moves, or has its data there.
+func isOn(i *api.Instance, node string) bool {
+	return i.Node == node || i.Previous != nil && i.Previous.Node == node || i.DataNode == node
 }
 
 func (s *Server) getInstance(c *call) (*api.Instance, error) {

@@ -43,22 +43,22 @@ func (s *Server) putNode(c *call, req *api.NodeRequest) (*api.Node, error) {
 }
 
 func (s *Server) removeNode(c *call) (none, error) {
-	m, err := memberIn(s.cluster(c).Members, c.name)
+	n, err := nodeIn(c.view, c.name)
 	if err != nil {
 		return none{}, err
 	}
-	return none{}, s.cfg.Members.Remove(c.ctx, m.ID, c.args.flag("force"))
+	return none{}, s.cfg.Members.Remove(c.ctx, n.ID, c.args.flag("force"))
 }
 
 func (s *Server) promoteNode(c *call) (*api.Member, error) {
-	m, err := memberIn(s.cluster(c).Members, c.name)
+	n, err := nodeIn(c.view, c.name)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Members.Promote(c.ctx, m.ID); err != nil {
+	if err := s.cfg.Members.Promote(c.ctx, n.ID); err != nil {
 		return nil, err
 	}
-	return memberIn(s.cluster(c).Members, m.ID)
+	return memberIn(s.cluster(c).Members, n.ID)
 }
 
 // plan tells where instances would go if what the request holds were put first.

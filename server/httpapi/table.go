@@ -71,7 +71,7 @@ func objectTable() []endpoint {
 		ofService = []param{{name: "service", kind: kindName, about: "fleets of this service only"}}
 		live      = []param{
 			{name: "service", kind: kindName, about: "instances of this service only"},
-			{name: "node", kind: kindText, about: "instances on this node only, by its id or name"},
+			{name: "node", kind: kindText, about: "instances on this node only, by its id or name; also those that it still serves, or has the data of, while they move"},
 			{name: "live", kind: kindBool, about: "only what has a process, or is about to"},
 		}
 	)
