@@ -81,6 +81,7 @@ func (n *Node) lookAfterVoters(ctx context.Context) {
 			n.pilot.reset()
 			continue
 		}
+		n.correctAddress(ctx)
 		n.askMembers()
 		change, ok := nextVoterChange(n.voterCandidates())
 		if !ok {
@@ -89,6 +90,20 @@ func (n *Node) lookAfterVoters(ctx context.Context) {
 		n.cfg.Logger.Info("changing who votes", "node", change.id, "vote", change.promote)
 		if err := n.changeVoter(ctx, change); err != nil && ctx.Err() == nil {
 			n.cfg.Logger.Warn("could not change who votes", "node", change.id, "vote", change.promote, "error", err)
+		}
+	}
+}
+
+// correctAddress tells the others where this node, which leads, is reached, if it has
+// moved. A cluster of one has an address that nobody could reach, until it has a
+// transport.
+func (n *Node) correctAddress(ctx context.Context) {
+	s, ok := n.server(n.id.ID)
+	if address := n.cfg.Transport.LocalAddr(); ok && s.Address != address {
+		ctx, cancel := context.WithTimeout(ctx, configWait)
+		defer cancel()
+		if err := n.addServer(ctx, n.id.ID, string(address)); err != nil {
+			n.cfg.Logger.Warn("could not tell the others the new address of this node", "address", address, "error", err)
 		}
 	}
 }

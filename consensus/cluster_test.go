@@ -36,9 +36,14 @@ type member struct {
 // newTestCluster returns a cluster of n members that all know each other; three or more
 // have three votes or five.
 func newTestCluster(t testing.TB, n int) *testCluster {
+	return newTestClusterWith(t, n, func(*Config) {})
+}
+
+func newTestClusterWith(t testing.TB, n int, change func(*Config)) *testCluster {
 	c := &testCluster{t: t}
 	for i := range n {
 		m := c.add(fmt.Sprintf("node-%d", i))
+		change(&m.cfg)
 		if i > 0 {
 			m.cfg.Join = c.joining(m)
 		}

@@ -112,6 +112,9 @@ func (n *Node) isMember() bool {
 	return ok
 }
 
+// looksUntilRemoved is how often in a row this node must not find itself a member.
+const looksUntilRemoved = 3
+
 func (n *Node) hasCaughtUp() bool {
 	select {
 	case <-n.caughtUp:
@@ -129,14 +132,14 @@ func (n *Node) CaughtUp() <-chan struct{} { return n.caughtUp }
 // member: it has been removed for good.
 func (n *Node) Removed() <-chan struct{} { return n.removed }
 
-// noticeRemoval closes removed when a committed change of the members has left this node
-// out.
+// noticeRemoval closes removed when this node was a member and is none for a while: one
+// that has moved is taken out and added again.
 func (n *Node) noticeRemoval() {
 	if n.isMember() {
-		n.wasMember = true
+		n.wasMember, n.missed = true, 0
 		return
 	}
-	if !n.wasMember || n.raft.State() == raft.Leader {
+	if n.missed++; !n.wasMember || n.missed < looksUntilRemoved || n.raft.State() == raft.Leader {
 		return
 	}
 	select {

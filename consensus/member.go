@@ -97,23 +97,34 @@ func (n *Node) addServer(ctx context.Context, id, address string) error {
 	if address == "" {
 		return &api.Error{Code: api.CodeInvalid, Message: "its peer_address is empty"}
 	}
-	voter := false
 	for _, s := range n.servers() {
 		switch {
 		case string(s.ID) == id && string(s.Address) == address:
 			return nil
+		case string(s.ID) == id && id == n.id.ID:
+			return n.change(ctx, func() raft.IndexFuture { return n.raft.AddVoter(s.ID, raft.ServerAddress(address), 0, configWait) })
 		case string(s.ID) == id:
-			voter = s.Suffrage == raft.Voter
+			if err := n.forgetAddress(ctx, s); err != nil {
+				return err
+			}
 		case string(s.Address) == address:
 			return api.Errorf(api.CodeConflict, "its address %s is that of node %s: remove that first, if it is gone", address, s.ID)
 		}
 	}
 	return n.change(ctx, func() raft.IndexFuture {
-		if voter {
-			return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(address), 0, configWait)
-		}
 		return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, configWait)
 	})
+}
+
+// forgetAddress takes a server out that has moved, to be added again. Raft could change
+// the address of a member, but in v1.8.0 reads it while it does. The member is given its
+// vote back once it has been stable for a while.
+func (n *Node) forgetAddress(ctx context.Context, s raft.Server) error {
+	n.hearMembers(ctx)
+	if err := n.removable(s); err != nil {
+		return err
+	}
+	return n.change(ctx, func() raft.IndexFuture { return n.raft.RemoveServer(s.ID, 0, configWait) })
 }
 
 // RemoveMember takes a server out of the cluster for good, and its node out of the state.

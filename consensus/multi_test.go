@@ -585,3 +585,31 @@ func TestFollowersLearnOfCommitsAtOnce(t *testing.T) {
 		t.Error("it waits for Raft's CommitTimeout")
 	}
 }
+
+// A cluster of one that has lived without a transport, and a server that has moved.
+func TestAddressesChange(t *testing.T) {
+	dir := t.TempDir()
+	closeNode(t, open(t, testConfig(t, dir)))
+	c := &testCluster{t: t}
+	first := c.add("node-0")
+	first.cfg.Dir = dir
+	first.start()
+	c.await("its address", func() bool { return first.Members()[0].Address == "node-0-address" })
+	for i := range 2 {
+		m := c.add(fmt.Sprintf("node-%d", i+1))
+		m.cfg.Join = c.joining(m)
+		m.start()
+	}
+	c.awaitVoters(3)
+	moved := c.followers()[0]
+	moved.kill()
+	moved.addr = "moved"
+	moved.start()
+	err := c.leader().MoveMember(t.Context(), api.Node{ID: moved.ID(), Name: moved.cfg.Node.Name, PeerAddress: "moved", StateVersion: state.StateVersion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-moved.CaughtUp()
+	c.awaitVoters(3)
+	putServices(t, moved.Node, 0, 1)
+}

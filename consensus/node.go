@@ -72,7 +72,8 @@ type Node struct {
 	yielded   time.Time     // when it last gave up the leadership for its full disk; belongs to tend
 	caughtUp  chan struct{} // closed once it knows what the leader knew
 	removed   chan struct{} // closed when it is no longer a member
-	wasMember bool          // belongs to lookAfterVoters
+	wasMember bool          // these two belong to lookAfterVoters
+	missed    int           // looks in a row that did not find it a member
 }
 
 // Open starts the node of cfg.Dir. An empty directory becomes a cluster of one, or joins
@@ -158,6 +159,12 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	dir := filepath.Join(n.cfg.Dir, raftDirName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
+	}
+	leftovers, _ := filepath.Glob(filepath.Join(dir, "restore-*")) // the pattern is right
+	for _, f := range leftovers {
+		if err := os.Remove(f); err != nil {
+			return nil, fmt.Errorf("clean up: %w", err)
+		}
 	}
 	n.disk = &disk{dir: dir, lowWater: n.cfg.LowWater, reserve: n.cfg.Reserve, free: n.cfg.FreeSpace, log: n.cfg.Logger}
 	if err := n.disk.release(); err != nil {

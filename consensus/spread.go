@@ -8,9 +8,9 @@ import (
 )
 
 // spread tells followers at once what is committed. Raft tells them with the next
-// entries, and if there are none only after CommitTimeout: a write through a follower
-// would take 50 to 100 ms to become visible there, and so would a placement to the node
-// that is to start it. While entries flow there is nothing to tell.
+// entries, once the follower has those on its disk, and if there are none only after
+// CommitTimeout: a write through a follower would take 50 to 100 ms to become visible
+// there, and so would a placement to the node that is to start it.
 type spread struct {
 	applied chan struct{} // takes one: something has been applied since
 }
@@ -26,49 +26,47 @@ func (s *spread) signal() {
 }
 
 func (n *Node) spreadCommits(ctx context.Context) {
-	told := map[raft.ServerID]*atomic.Uint64{}
+	telling := map[raft.ServerID]*atomic.Bool{}
 	for {
 		select {
 		case <-n.spread.applied:
-			n.spreadCommit(told)
+			n.spreadCommit(telling)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// spreadCommit tells every other member that has not been told. Each is asked one thing
-// at a time; the answer looks whether there is more to tell.
-func (n *Node) spreadCommit(told map[raft.ServerID]*atomic.Uint64) {
+// spreadCommit tells every other member, each one thing at a time: when it has answered
+// we look whether there is more to tell.
+func (n *Node) spreadCommit(telling map[raft.ServerID]*atomic.Bool) {
+	term, leads := leadingTerm(n.raft)
 	commit := n.raft.CommitIndex()
-	// Once the barrier of the term is committed, so is nothing but entries of the term.
-	if !n.IsLeader() || commit != n.raft.LastIndex() {
+	// Once the barrier of the term is committed, so is an entry of the term, and what is
+	// committed last is one.
+	if !leads || n.leadsIn() != term {
 		return
 	}
-	term, ok := leadingTerm(n.raft)
-	if !ok {
-		return
-	}
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
-		if s.ID == raft.ServerID(n.id.ID) {
+	for _, s := range n.servers() {
+		if string(s.ID) == n.id.ID {
 			continue
 		}
-		telling := told[s.ID]
-		if telling == nil {
-			telling = new(atomic.Uint64)
-			told[s.ID] = telling
+		busy := telling[s.ID]
+		if busy == nil {
+			busy = new(atomic.Bool)
+			telling[s.ID] = busy
 		}
-		if !telling.CompareAndSwap(0, commit) {
-			continue // its answer will look again
+		if busy.Swap(true) {
+			continue
 		}
 		sent := n.quorum.ask(s, term, commit, func(follows bool) {
-			telling.Store(0)
+			busy.Store(false)
 			if follows && n.raft.CommitIndex() > commit {
 				n.spread.signal()
 			}
 		})
 		if !sent {
-			telling.Store(0)
+			busy.Store(false)
 		}
 	}
 }
