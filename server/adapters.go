@@ -18,6 +18,18 @@ import (
 type cluster struct {
 	*consensus.Node
 	drivers map[api.Isolation]driver.Driver
+	pump    *pump
+}
+
+// routeWait bounds how long an answer to a write waits for the routing table.
+const routeWait = time.Second
+
+// routed returns once this node routes requests by what a write has changed at index, so
+// that whoever hears the answer finds it so.
+func (c cluster) routed(ctx context.Context, index uint64) {
+	ctx, cancel := context.WithTimeout(ctx, routeWait)
+	defer cancel()
+	_ = c.pump.waitFor(ctx, index) // the write is done, and will be routed by
 }
 
 // View implements httpapi.Cluster.
@@ -29,22 +41,38 @@ func (c cluster) PutService(ctx context.Context, s *api.Service, ifMatch *uint64
 	if err := checkIsolation(ctx, c.drivers, s); err != nil {
 		return nil, err
 	}
-	return c.Node.PutService(asCaller(ctx, c.Node), s, ifMatch)
+	out, err := c.Node.PutService(asCaller(ctx, c.Node), s, ifMatch)
+	if err == nil {
+		c.routed(ctx, out.Revision)
+	}
+	return out, err
 }
 
 // DeleteService implements httpapi.Cluster.
 func (c cluster) DeleteService(ctx context.Context, name string, ifMatch *uint64) (uint64, error) {
-	return c.Node.DeleteService(asCaller(ctx, c.Node), name, ifMatch)
+	index, err := c.Node.DeleteService(asCaller(ctx, c.Node), name, ifMatch)
+	if err == nil {
+		c.routed(ctx, index)
+	}
+	return index, err
 }
 
 // PutInstance implements httpapi.Cluster.
 func (c cluster) PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint64) (*api.Instance, error) {
-	return c.Node.PutInstance(asCaller(ctx, c.Node), i, ifMatch)
+	out, err := c.Node.PutInstance(asCaller(ctx, c.Node), i, ifMatch)
+	if err == nil {
+		c.routed(ctx, out.Revision)
+	}
+	return out, err
 }
 
 // DeleteInstance implements httpapi.Cluster.
 func (c cluster) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error) {
-	return c.Node.DeleteInstance(asCaller(ctx, c.Node), ref, ifMatch)
+	index, err := c.Node.DeleteInstance(asCaller(ctx, c.Node), ref, ifMatch)
+	if err == nil {
+		c.routed(ctx, index)
+	}
+	return index, err
 }
 
 // PutToken implements httpapi.Cluster.
@@ -59,12 +87,20 @@ func (c cluster) DeleteToken(ctx context.Context, id string) (uint64, error) {
 
 // PutFleet implements httpapi.Cluster.
 func (c cluster) PutFleet(ctx context.Context, f *api.Fleet, ifMatch *uint64) (*api.Fleet, error) {
-	return c.Node.PutFleet(asCaller(ctx, c.Node), f, ifMatch)
+	out, err := c.Node.PutFleet(asCaller(ctx, c.Node), f, ifMatch)
+	if err == nil {
+		c.routed(ctx, out.Revision)
+	}
+	return out, err
 }
 
 // DeleteFleet implements httpapi.Cluster.
 func (c cluster) DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error) {
-	return c.Node.DeleteFleet(asCaller(ctx, c.Node), ref, ifMatch)
+	index, err := c.Node.DeleteFleet(asCaller(ctx, c.Node), ref, ifMatch)
+	if err == nil {
+		c.routed(ctx, index)
+	}
+	return index, err
 }
 
 // checkIsolation says whether the node can run the service at its isolation level.

@@ -225,7 +225,7 @@ func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
 		RunDir: n.path("run"), SocketDir: n.path("sock"),
 		Drivers: n.drivers, Specs: specs{n.consensus, n.lease}, Gate: gate{n.router, opts.elsewhere}, Output: n.logs,
 		Readiness: n.readiness, Checker: health.NewChecker(health.CheckerConfig{}), Reporter: n.consensus,
-		Data: dataFetcher{n.consensus, n.peers.client.FetchData},
+		Data:      dataFetcher{n.consensus, n.peers.client.FetchData},
 		MaxStarts: n.cfg.MaxConcurrentStarts, Now: opts.Now, Logger: n.log, Registerer: n.registry,
 	})
 	if err != nil {
@@ -239,7 +239,7 @@ func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
 
 func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
 	here := local{Agent: n.agent, node: n.consensus, dataDir: n.cfg.DataDir}
-	c := cluster{Node: n.consensus, drivers: n.drivers}
+	c := cluster{Node: n.consensus, drivers: n.drivers, pump: n.pump}
 	n.api, err = httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
 		Runtime: instances{here, n.consensus, n.peers.client}, Logs: allLogs{n.logs, n.consensus, n.peers.client},
