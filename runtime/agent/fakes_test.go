@@ -41,6 +41,7 @@ type node struct {
 	gates    map[api.Ref]*gate
 	// elsewhere has the instances that exist on other nodes, fenced those that must not run.
 	elsewhere, fenced map[api.Ref]bool
+	leaving           atomic.Bool // all instances are
 	reports           [][]api.Report
 	attached          []api.Ref
 	log               strings.Builder
@@ -179,6 +180,36 @@ func (n *node) want(ref api.Ref, d api.Desired) {
 	n.changed(ref)
 }
 
+// place changes what the leader says of an instance.
+func (n *node) place(ref api.Ref, change func(*api.Instance)) {
+	n.mu.Lock()
+	i := n.insts[ref]
+	if i == nil {
+		i = &api.Instance{Service: ref.Service, ID: ref.ID, Node: "n1", Generation: 1, Desired: api.DesiredRunning}
+	}
+	i = i.Clone()
+	change(i)
+	n.insts[ref] = i
+	n.mu.Unlock()
+	n.changed(ref)
+}
+
+// moveAway places an instance on another node.
+func (n *node) moveAway(ref api.Ref) {
+	n.mu.Lock()
+	n.elsewhere[ref] = true
+	n.mu.Unlock()
+	n.remove(ref)
+}
+
+// fence says whether the instance must not run.
+func (n *node) fence(ref api.Ref, fenced bool) {
+	n.mu.Lock()
+	n.fenced[ref] = fenced
+	n.mu.Unlock()
+	n.changed(ref)
+}
+
 func (n *node) remove(ref api.Ref) {
 	n.mu.Lock()
 	delete(n.insts, ref)
@@ -198,7 +229,7 @@ func (n *node) Assignment(ref api.Ref) (api.Assignment, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	i, svc := n.insts[ref], n.services[ref.Service]
-	return api.Assignment{Instance: i, Service: svc, Fenced: n.fenced[ref]}, i != nil && svc != nil
+	return api.Assignment{Instance: i, Service: svc, Fenced: n.fenced[ref], Leaving: n.leaving.Load()}, i != nil && svc != nil
 }
 
 func (n *node) Assigned(yield func(api.Assignment) bool) {
