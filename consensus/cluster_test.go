@@ -31,6 +31,8 @@ type member struct {
 	trans *raft.InmemTransport
 	up    bool
 	cut   map[*member]bool // can't be reached from here
+
+	openCtx context.Context // for Open
 }
 
 // newTestCluster returns a cluster of n members that all know each other; three or more
@@ -54,7 +56,7 @@ func newTestClusterWith(t testing.TB, n int, change func(*Config)) *testCluster 
 }
 
 func (c *testCluster) add(name string) *member {
-	m := &member{c: c, cut: map[*member]bool{}}
+	m := &member{c: c, cut: map[*member]bool{}, openCtx: context.Background()}
 	m.cfg = testConfig(c.t, c.t.TempDir())
 	m.cfg.Node.Name = name
 	m.cfg.Stabilization, m.cfg.DeadAfter, m.cfg.lookEvery = 50*time.Millisecond, time.Second, 20*time.Millisecond
@@ -150,7 +152,7 @@ func (m *member) tryStart() error {
 	m.up = true
 	m.c.wire()
 	m.c.mu.Unlock()
-	n, err := Open(context.Background(), m.cfg)
+	n, err := Open(m.openCtx, m.cfg)
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
 	if err != nil {

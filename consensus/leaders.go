@@ -123,7 +123,12 @@ func atLeader[T any](ctx context.Context, n *Node, local func() (T, error), remo
 		} else {
 			tried = false // none, or it is this node, which is about to be ready
 		}
-		if err == nil || !neverHappened(err) || !tried && wait == 0 {
+		switch {
+		case err == nil || !neverHappened(err):
+			return out, err
+		case n.latch.tripped() != nil:
+			return out, stopped(n.latch.tripped())
+		case !tried && wait == 0:
 			return out, err
 		}
 		// A leader that says it is none has not told us the next: ask again soon.
@@ -141,6 +146,8 @@ func atLeader[T any](ctx context.Context, n *Node, local func() (T, error), remo
 			return out, err
 		case <-n.closing:
 			return out, errClosing
+		case <-n.latch.done:
+			return out, stopped(n.latch.err)
 		}
 		again.Stop()
 	}

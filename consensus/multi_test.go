@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -238,127 +237,6 @@ func TestGracefulStop(t *testing.T) {
 	t.Logf("longest write through a follower while the leader was stopped: %s", longest)
 }
 
-func TestJoinIsRefused(t *testing.T) {
-	c := newTestCluster(t, 2)
-	twin := c.add("node-0")
-	twin.addr = "another-address"
-	twin.cfg.Join = c.joining(twin)
-	if err := twin.tryStart(); err == nil || !strings.Contains(err.Error(), "its name node-0 is that of node") {
-		t.Errorf("a name that is taken: got %v", err)
-	}
-	squatter := c.add("node-9")
-	squatter.addr = c.members[1].addr
-	squatter.cfg.Join = nil
-	err := c.leader().AddMember(t.Context(), api.Node{ID: "00000000-0000-4000-8000-000000000000", Name: "node-9", PeerAddress: string(c.members[1].addr), StateVersion: 2})
-	if api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "its address node-1-address is that of node") {
-		t.Errorf("an address that is taken: got %v", err)
-	}
-	c.members = c.members[:2]
-	// A node of another cluster.
-	stranger := c.add("stranger")
-	stranger.start()
-	own := stranger.ClusterID()
-	stranger.stop()
-	stranger.cfg.Join = &Join{ClusterID: c.members[0].ClusterID()}
-	if err := stranger.tryStart(); err == nil || !strings.Contains(err.Error(), "this node belongs to cluster "+own) {
-		t.Errorf("a node of another cluster: got %v", err)
-	}
-	c.members = c.members[:2]
-	if err := c.followers()[0].AddMember(t.Context(), api.Node{}); !errors.Is(err, ErrNotLeader) {
-		t.Errorf("AddMember on a follower: got %v", err)
-	}
-}
-
-func TestVotersGrowAndShrink(t *testing.T) {
-	c := newTestCluster(t, 1)
-	for i := 1; i < 6; i++ {
-		m := c.add(fmt.Sprintf("node-%d", i))
-		m.cfg.Join = c.joining(m)
-		m.start()
-		c.awaitVoters(i + 1)
-		putServices(t, m.Node, i, i+1)
-	}
-	// A voter dies: the sixth takes its place.
-	var dead *member
-	for _, m := range c.followers() {
-		if isVoter(c.leader(), m.ID()) {
-			dead = m
-			break
-		}
-	}
-	dead.kill()
-	c.await("another voter in the place of the dead", func() bool {
-		voters := 0
-		for _, m := range c.leader().Members() {
-			if m.Voter {
-				voters++
-			}
-		}
-		return voters == 5 && !isVoter(c.leader(), dead.ID())
-	})
-	dead.start()
-	<-dead.CaughtUp()
-	c.awaitEqual()
-	c.awaitVoters(6)
-}
-
-func isVoter(m *member, id string) bool {
-	for _, s := range m.Members() {
-		if s.ID == id {
-			return s.Voter
-		}
-	}
-	return false
-}
-
-func TestRemoveAndPromote(t *testing.T) {
-	c := newTestCluster(t, 4)
-	var spare *member
-	for _, m := range c.members {
-		if !isVoter(c.leader(), m.ID()) {
-			spare = m
-		}
-	}
-	c.await("the promotion", func() bool {
-		err := c.leader().Promote(t.Context(), spare.ID())
-		return err == nil && isVoter(c.leader(), spare.ID())
-	})
-	c.awaitVoters(4)
-	if err := c.leader().RemoveMember(t.Context(), "nobody", false); api.CodeOf(err) != api.CodeNotFound {
-		t.Errorf("nobody: got %v", err)
-	}
-	if err := c.followers()[0].RemoveMember(t.Context(), spare.ID(), false); !errors.Is(err, ErrNotLeader) {
-		t.Errorf("by a follower: got %v", err)
-	}
-	gone := c.followers()[0]
-	if err := c.leader().RemoveMember(t.Context(), gone.ID(), false); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := c.leader().View().Node(gone.ID()); ok {
-		t.Error("its node is still there")
-	}
-	<-gone.Removed()
-	err := c.leader().MoveMember(t.Context(), api.Node{ID: gone.ID(), Name: "node-x", PeerAddress: "x"})
-	if api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "has been removed from the cluster") {
-		t.Errorf("its return: got %v", err)
-	}
-	gone.stop()
-	if err := gone.tryStart(); err == nil || !strings.Contains(err.Error(), "if the node was removed from its cluster, move its directory away") {
-		t.Errorf("its start: got %v", err)
-	}
-	c.awaitVoters(3)
-	// The leader removes itself: another takes over and does it.
-	old := c.leader()
-	c.await("the removal of the leader", func() bool {
-		err := c.leader().RemoveMember(t.Context(), old.ID(), false)
-		if err != nil && !errors.Is(err, ErrNotLeader) && api.CodeOf(err) != api.CodeUnavailable {
-			t.Fatal(err)
-		}
-		return err == nil
-	})
-	<-old.Removed()
-}
-
 func TestMinorityRefuses(t *testing.T) {
 	c := newTestCluster(t, 3)
 	old := c.leader()
@@ -587,29 +465,5 @@ func TestFollowersLearnOfCommitsAtOnce(t *testing.T) {
 }
 
 // A cluster of one that has lived without a transport, and a server that has moved.
-func TestAddressesChange(t *testing.T) {
-	dir := t.TempDir()
-	closeNode(t, open(t, testConfig(t, dir)))
-	c := &testCluster{t: t}
-	first := c.add("node-0")
-	first.cfg.Dir = dir
-	first.start()
-	c.await("its address", func() bool { return first.Members()[0].Address == "node-0-address" })
-	for i := range 2 {
-		m := c.add(fmt.Sprintf("node-%d", i+1))
-		m.cfg.Join = c.joining(m)
-		m.start()
-	}
-	c.awaitVoters(3)
-	moved := c.followers()[0]
-	moved.kill()
-	moved.addr = "moved"
-	moved.start()
-	err := c.leader().MoveMember(t.Context(), api.Node{ID: moved.ID(), Name: moved.cfg.Node.Name, PeerAddress: "moved", StateVersion: state.StateVersion})
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-moved.CaughtUp()
-	c.awaitVoters(3)
-	putServices(t, moved.Node, 0, 1)
-}
+// Who has no vote confirms no leader, though Raft's own check would count it.
+// A join that was cut short is taken up again.
