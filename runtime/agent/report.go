@@ -15,7 +15,7 @@ const (
 	reportEvery    = 50 * time.Millisecond // at most 20 batches a second
 	reportMost     = 1000                  // reports in a batch
 	reportRetry    = 100 * time.Millisecond
-	reportRetryMax = 5 * time.Second
+	reportRetryMax = time.Second // so that a new leader soon knows
 	reportTimeout  = 10 * time.Second
 )
 
@@ -87,13 +87,17 @@ func (r *reports) run(ctx context.Context) {
 		}
 		for r.waiting() {
 			pause := reportEvery
-			if err := r.send(ctx); err != nil {
-				if ctx.Err() != nil {
-					return
+			err := r.send(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				if retry == reportRetry { // once an outage
+					r.logger.Warn("report not taken", "error", err, "retry_in", retry)
 				}
-				r.logger.Warn("report not taken", "error", err, "retry_in", retry)
 				pause, retry = retry, min(2*retry, reportRetryMax)
-			} else {
+			case retry != reportRetry:
+				r.logger.Info("reports are taken again")
 				retry = reportRetry
 			}
 			select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -96,7 +97,7 @@ func TestReportsRetry(t *testing.T) {
 		r.put(report(ref3, 1))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if tries < 5 || tries > 12 {
+		if tries < 10 || tries > 15 {
 			t.Errorf("%d tries in 10s", tries)
 		}
 		r.put(report(ref1, 2))
@@ -148,6 +149,75 @@ func TestReportFlush(t *testing.T) {
 		n.agent = nil
 		if o := n.insts[ref1].Observed; o == nil || o.State != api.StateBackoff {
 			t.Errorf("reported %+v", o)
+		}
+	})
+}
+
+// TestReportsBounded: a thousand instances that flap are reported 20 times a second at
+// most, with and without a leader; nothing piles up, and in the end the newest counts.
+func TestReportsBounded(t *testing.T) {
+	const instances, flaps = 1000, 200
+	inBubble(t, func(t *testing.T, n *node) {
+		var leaderless atomic.Bool
+		var tries atomic.Int32
+		n.onReport.set(func(batch []api.Report) error {
+			tries.Add(1)
+			seen := make(map[api.Ref]bool, len(batch))
+			for _, r := range batch {
+				if seen[r.Ref] {
+					t.Errorf("two reports of %s in a batch", r.Ref)
+				}
+				seen[r.Ref] = true
+			}
+			if leaderless.Load() {
+				return errNo
+			}
+			return nil
+		})
+		n.put(func(s *api.Service) {
+			s.BackoffBase, s.BackoffMax, s.MaxRestarts = api.Duration(time.Millisecond), api.Duration(time.Millisecond), 1<<20
+		})
+		n.bench = true
+		n.open()
+		for i := range instances {
+			n.want(api.Ref{Service: "web", ID: fmt.Sprint("i", i)}, api.DesiredRunning)
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		flapFor := func(seconds int) (batches int32) {
+			before := tries.Load()
+			for range seconds * 10 {
+				for range flaps / 10 { // ten times a second
+					i := rand.N(instances)
+					if ref := (api.Ref{Service: "web", ID: fmt.Sprint("i", i)}); n.process(ref) != nil {
+						n.crash(ref)
+					}
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			return tries.Load() - before
+		}
+		if got := flapFor(5); got > 5*20+1 || got < 5 {
+			t.Errorf("%d batches in 5s, want at most 20 a second", got)
+		}
+		leaderless.Store(true)
+		if got := flapFor(10); got > 20 {
+			t.Errorf("%d batches in 10s without a leader", got)
+		}
+		n.agent.reports.mu.Lock()
+		held := len(n.agent.reports.pending) + len(n.agent.reports.flying)
+		n.agent.reports.mu.Unlock()
+		if held > instances {
+			t.Errorf("%d reports held back of %d instances", held, instances)
+		}
+		leaderless.Store(false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for i := range instances {
+			ref := api.Ref{Service: "web", ID: fmt.Sprint("i", i)}
+			if o := n.insts[ref].Observed; o == nil || o.State != api.StateRunning || o.Restarts+1 != n.started(ref) {
+				t.Fatalf("%s was last reported as %+v after %d starts", ref, o, n.started(ref))
+			}
 		}
 	})
 }
