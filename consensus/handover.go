@@ -12,7 +12,7 @@ const handOverWait = 2 * time.Second
 // wait for a few milliseconds instead of an election's time-out. It is no fault if it does
 // not work.
 func (n *Node) handOver() {
-	if !n.IsLeader() || !n.several.Load() || n.latch.tripped() != nil {
+	if !n.IsLeader() || n.votesAlone() || n.latch.tripped() != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handOverWait)
