@@ -36,14 +36,12 @@ func (n *node) Start(ctx context.Context, spec driver.Spec) (driver.Process, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, p := range n.procs {
-		if p.spec.Ref == spec.Ref && p.alive() {
-			n.t.Errorf("%s has two processes", spec.Ref)
-		}
+	if p := n.last[spec.Ref]; p != nil && p.alive() {
+		n.t.Errorf("%s has two processes", spec.Ref)
 	}
 	n.starts[spec.Ref]++
 	p := &proc{node: n, spec: spec, pid: 1000 + len(n.procs), done: make(chan struct{})}
-	n.procs[spec.Start] = p
+	n.procs[spec.Start], n.last[spec.Ref] = p, p
 	if !n.bench {
 		if err := os.WriteFile(filepath.Join(n.dataDir(spec.Ref), "written"), nil, 0o600); err != nil {
 			n.t.Error(err)
@@ -123,10 +121,8 @@ func (n *node) crash(ref api.Ref) {
 func (n *node) process(ref api.Ref) *proc {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, p := range n.procs {
-		if p.spec.Ref == ref && p.alive() {
-			return p
-		}
+	if p := n.last[ref]; p != nil && p.alive() {
+		return p
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type node struct {
 	insts    map[api.Ref]*api.Instance
 	revision uint64
 	procs    map[string]*proc // by start
+	last     map[api.Ref]*proc
 	starts   map[api.Ref]int
 	most     int // processes that were being started at once
 	starting int
@@ -87,7 +88,7 @@ func newNode(t testing.TB) *node {
 	return &node{
 		t: t, dirs: t.TempDir(), boot: "boot-1",
 		services: make(map[string]*api.Service), insts: make(map[api.Ref]*api.Instance),
-		procs: make(map[string]*proc), starts: make(map[api.Ref]int), gates: make(map[api.Ref]*gate),
+		procs: make(map[string]*proc), last: make(map[api.Ref]*proc), starts: make(map[api.Ref]int), gates: make(map[api.Ref]*gate),
 		elsewhere: make(map[api.Ref]bool), fenced: make(map[api.Ref]bool),
 	}
 }
