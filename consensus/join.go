@@ -153,7 +153,7 @@ func (n *Node) noticeRemoval() {
 // settle does what a node does in the background after its start: it catches up with the
 // leader, and then tells the cluster what it is.
 func (n *Node) settle(ctx context.Context) {
-	for ctx.Err() == nil {
+	for {
 		v, err := n.ConsistentView(ctx)
 		if err == nil {
 			close(n.caughtUp)
@@ -162,24 +162,32 @@ func (n *Node) settle(ctx context.Context) {
 			}
 			break
 		}
-		n.pause(ctx, joinPause)
+		if !n.pause(ctx, joinPause) {
+			return
+		}
 	}
-	for ctx.Err() == nil {
+	for {
 		_, err := n.DescribeNode(ctx, n.self())
 		if err == nil {
 			return
 		}
 		n.cfg.Logger.Warn("what this node is could not be updated, trying again", "error", err)
-		n.pause(ctx, describePause)
+		if !n.pause(ctx, describePause) {
+			return
+		}
 	}
 }
 
 const describePause = 2 * time.Second
 
-func (n *Node) pause(ctx context.Context, d time.Duration) {
+// pause returns false when the node ends: closing comes first, and ctx only once nothing
+// is pending any more.
+func (n *Node) pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
+		return true
 	case <-n.closing:
 	case <-ctx.Done():
 	}
+	return false
 }
