@@ -25,13 +25,24 @@ const (
 	dataLowWater = 256 * api.MiB
 )
 
-// SendData implements peering.Runtime: it sends what an instance has left here, to the
-// node that it has moved to and to nobody else.
+// SendData implements peering.Runtime.
 func (l local) SendData(ctx context.Context, ref api.Ref, to string, w io.Writer) error {
-	if err := l.maySend(ref, to); err != nil {
+	return dataSender{node: l.node, atRest: l.AtRest, dir: l.dataDir}.send(ctx, ref, to, w)
+}
+
+// dataSender sends what instances have left here, to the nodes that they have moved to
+// and to nobody else.
+type dataSender struct {
+	node   viewer
+	atRest func(api.Ref) bool // nothing of the instance runs here
+	dir    string
+}
+
+func (s dataSender) send(ctx context.Context, ref api.Ref, to string, w io.Writer) error {
+	if err := s.permit(ref, to); err != nil {
 		return err
 	}
-	root, err := openDataRoot(l.dataDir, ref)
+	root, err := s.open(ref)
 	if errors.Is(err, fs.ErrNotExist) {
 		return api.Errorf(api.CodeNotFound, "send data of %s: there is none here", ref)
 	}
@@ -45,28 +56,36 @@ func (l local) SendData(ctx context.Context, ref api.Ref, to string, w io.Writer
 	return nil
 }
 
-// maySend refuses with CodeConflict, which passes: this node may not have heard of the
+// permit refuses with CodeConflict, which passes: this node may not have heard of the
 // move yet, or still be stopping the program.
-func (l local) maySend(ref api.Ref, to string) error {
-	in, ok := l.node.View().Instance(ref)
+func (s dataSender) permit(ref api.Ref, to string) error {
+	in, ok := s.node.View().Instance(ref)
 	switch {
-	case !ok, in.Node != to, in.DataNode != l.node.ID():
+	case !ok, in.Node != to, in.DataNode != s.node.ID():
 		return api.Errorf(api.CodeConflict, "send data of %s: this node does not know that it has moved to the one that asks", ref)
-	case !l.AtRest(ref):
+	case !s.atRest(ref):
 		return api.Errorf(api.CodeConflict, "send data of %s: it has not ended here yet", ref)
 	default:
 		return nil
 	}
 }
 
-// openDataRoot opens an instance's data directory, which must be none that a link leads to.
-func openDataRoot(dataDir string, ref api.Ref) (*os.Root, error) {
-	all, err := os.OpenRoot(dataDir)
+// open opens an instance's data directory. A link in its place may lead to another's.
+func (s dataSender) open(ref api.Ref) (*os.Root, error) {
+	all, err := os.OpenRoot(s.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer all.Close() //nolint:errcheck // only read
-	return all.OpenRoot(path.Join(ref.Service, ref.ID))
+	name := path.Join(ref.Service, ref.ID)
+	fi, err := all.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, fmt.Errorf("%s is no directory", name)
+	}
+	return all.OpenRoot(name)
 }
 
 // viewer is replicated state.
