@@ -64,16 +64,25 @@ func benchCPU(ctx context.Context, b *bench) error {
 		}
 		rivals = append(rivals, r)
 	}
-	return raceRivals(rivals, b.scaled(7), b.scaled(loadRequests))
+	medians, err := b.race(rivals)
+	for _, r := range rivals {
+		if r.name != "ten" && err == nil {
+			fmt.Printf("ten uses %.2f × as much as %s\n", medians["ten"]/medians[r.name], r.name)
+		}
+	}
+	return err
 }
 
-func raceRivals(rivals []*rival, rounds, requests int) error {
+// race puts load on the rivals in turns and returns the µs of CPU time that each spends on
+// a request, the median of the rounds.
+func (b *bench) race(rivals []*rival) (map[string]float64, error) {
+	rounds, requests := b.scaled(7), max(loadConns, b.scaled(loadRequests))
 	perRequest := map[string][]float64{}
 	for round := range rounds + 1 {
 		for _, r := range rivals {
 			before := cpuTime(r.pids)
 			if err := load(r.addr, r.host, loadConns, requests); err != nil {
-				return fmt.Errorf("load %s: %w", r.name, err)
+				return nil, fmt.Errorf("load %s: %w", r.name, err)
 			}
 			if round > 0 { // the first round warms up
 				perRequest[r.name] = append(perRequest[r.name], (cpuTime(r.pids)-before).Seconds()*1e6/float64(requests))
@@ -84,13 +93,9 @@ func raceRivals(rivals []*rival, rounds, requests int) error {
 	for _, r := range rivals {
 		v := slices.Sorted(slices.Values(perRequest[r.name]))
 		medians[r.name] = v[len(v)/2]
-		line := fmt.Sprintf("%-6s %6.1f µs CPU per request (min %.1f, max %.1f, n=%d)", r.name, medians[r.name], v[0], v[len(v)-1], len(v))
-		if r.name != "ten" {
-			line += fmt.Sprintf(": ten uses %.2f × as much", medians["ten"]/medians[r.name])
-		}
-		fmt.Println(line)
+		fmt.Printf("%-8s %6.1f µs CPU per request (min %.1f, max %.1f, n=%d)\n", r.name, medians[r.name], v[0], v[len(v)-1], len(v))
 	}
-	return nil
+	return medians, nil
 }
 
 // tenRival starts the backend program itself, as its instance.

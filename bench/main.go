@@ -4,9 +4,11 @@
 //
 //	go run ./bench              all sections
 //	go run ./bench wake cpu     these
+//	go run ./bench fleet        those of three servers; "server": those of one
 //
 // It needs bin/ten (make build); python3, node, nginx and caddy are used where they are
-// installed, and a line says so where they are not.
+// installed, and a line says so where they are not. Three servers are three processes on
+// 127.0.0.1, .2 and .3, each with a data directory of its own on the same disk.
 package main
 
 import (
@@ -25,29 +27,47 @@ import (
 
 // section is one comparison.
 type section struct {
-	name string
-	what string
-	run  func(ctx context.Context, b *bench) error
+	group string
+	name  string
+	what  string
+	run   func(ctx context.Context, b *bench) error
 }
 
 func sections() []section {
+	const server, fleet = "server", "fleet"
 	return []section{
-		{"wake", "first byte of a sleeping program, against the same program started bare", benchWake},
-		{"herd", "1,000 concurrent requests to one sleeper", benchHerd},
-		{"storm", "500 different sleepers at once, against as many bare starts", benchStorm},
-		{"sleepers", "100,000 declared sleeping instances", benchSleepers},
-		{"cpu", "CPU per proxied request, against nginx and Caddy", benchCPU},
-		{"writes", "API writes at 64 clients, against bare raft Apply", benchWrites},
-		{"start", "ten serve on an empty directory to the first /health 200", benchStart},
-		{"cycles", "sleep/wake cycles: what is left behind", benchCycles},
+		{server, "wake", "first byte of a sleeping program, against the same program started bare", benchWake},
+		{server, "herd", "1,000 concurrent requests to one sleeper", benchHerd},
+		{server, "storm", "500 different sleepers at once, against as many bare starts", benchStorm},
+		{server, "sleepers", "100,000 declared sleeping instances", benchSleepers},
+		{server, "cpu", "CPU per proxied request, against nginx and Caddy", benchCPU},
+		{server, "writes", "API writes at 64 clients, against bare raft Apply", benchWrites},
+		{server, "start", "ten serve on an empty directory to the first /health 200", benchStart},
+		{server, "cycles", "sleep/wake cycles: what is left behind", benchCycles},
+		{fleet, "join", "ten serve --join to member, to ready for a vote, and to having it", benchJoin},
+		{fleet, "declare", "an instance declared through a follower to running, against a bare start", benchDeclare},
+		{fleet, "fleet150", "150 instances declared at once to all serving, against as many bare starts", benchDeclareFleet},
+		{fleet, "fleetwrites", "API writes through a follower, against bare raft Apply on three servers", benchFleetWrites},
+		{fleet, "failover", "the leader killed to the next accepted write", benchFailover},
+		{fleet, "nodedeath", "a node killed to its instances serving elsewhere", benchNodeDeath},
+		{fleet, "hop", "CPU per request through a second node, against one", benchHop},
+		{fleet, "idle", "an idle node among three", benchIdle},
+		{fleet, "plan", "placing 100,000 instances on 1,000 nodes", benchPlan},
+		{fleet, "state", "1,000,000 instances: snapshot, restore, memory", benchState},
 	}
 }
 
 // bench is what the sections share.
 type bench struct {
-	ten, app string // binaries
-	root     string // the repository
-	scale    float64
+	ten, app, hello string // binaries
+	root            string // the repository
+	scale           float64
+	counts          counts
+}
+
+// counts are the sizes that have a flag of their own; -scale multiplies them too.
+type counts struct {
+	joins, declares, replicas, failovers, deaths int
 }
 
 // scaled returns n times the -scale flag, at least 1.
@@ -56,16 +76,22 @@ func (b *bench) scaled(n int) int { return max(1, int(float64(n)*b.scale)) }
 func main() {
 	scale := flag.Float64("scale", 1, "multiply sizes and counts, for a quick look")
 	ten := flag.String("ten", "bin/ten", "the ten binary")
+	var c counts
+	flag.IntVar(&c.joins, "joins", 5, "how often two servers join one (join)")
+	flag.IntVar(&c.declares, "declares", 100, "instances declared one after the other (declare)")
+	flag.IntVar(&c.replicas, "replicas", 150, "instances declared at once (fleet150)")
+	flag.IntVar(&c.failovers, "failovers", 20, "how often the leader is killed (failover)")
+	flag.IntVar(&c.deaths, "deaths", 10, "how often a follower's node is killed, and how often the leader's (nodedeath)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *ten, *scale, flag.Args()); err != nil {
+	if err := run(ctx, *ten, *scale, c, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, ten string, scale float64, names []string) error {
+func run(ctx context.Context, ten string, scale float64, c counts, names []string) error {
 	root, err := os.Getwd()
 	if err != nil {
 		return fmt.Errorf("find repository: %w", err)
@@ -75,30 +101,26 @@ func run(ctx context.Context, ten string, scale float64, names []string) error {
 		return fmt.Errorf("make work directory: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // best effort
-	b := &bench{ten: filepath.Join(root, ten), root: root, scale: scale, app: filepath.Join(dir, "app")}
+	b := &bench{root: root, scale: scale, counts: c, app: filepath.Join(dir, "app"), hello: filepath.Join(dir, "hello")}
+	if b.ten, err = filepath.Abs(ten); err != nil {
+		return fmt.Errorf("find ten: %w", err)
+	}
 	if _, err := os.Stat(b.ten); err != nil {
 		return fmt.Errorf("find ten: %w (make build makes it)", err)
 	}
-	if err := buildApp(ctx, b.app); err != nil {
+	for target, pkg := range map[string]string{b.app: "./e2e/app", b.hello: "./examples/hello"} {
+		if err := build(ctx, target, pkg); err != nil {
+			return err
+		}
+	}
+	chosen, err := choose(sections(), names)
+	if err != nil {
 		return err
 	}
 
 	fmt.Printf("# %s, %s/%s, %d CPUs\n", time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	all := sections()
-	for _, name := range names {
-		if !slices.ContainsFunc(all, func(s section) bool { return s.name == name }) {
-			var known []string
-			for _, s := range all {
-				known = append(known, s.name)
-			}
-			return fmt.Errorf("find section %q: known are %s", name, strings.Join(known, ", "))
-		}
-	}
 	var failed error
-	for _, s := range all {
-		if len(names) > 0 && !slices.Contains(names, s.name) {
-			continue
-		}
+	for _, s := range chosen {
 		fmt.Printf("\n## %s: %s\n", s.name, s.what)
 		if err := s.run(ctx, b); err != nil {
 			fmt.Printf("failed: %v\n", err)
@@ -106,6 +128,23 @@ func run(ctx context.Context, ten string, scale float64, names []string) error {
 		}
 	}
 	return failed
+}
+
+// choose returns the sections that are named, themselves or by their group; all if none is.
+func choose(all []section, names []string) (chosen []section, err error) {
+	var known []string
+	for _, s := range all {
+		known = append(known, s.name)
+		if len(names) == 0 || slices.Contains(names, s.name) || slices.Contains(names, s.group) {
+			chosen = append(chosen, s)
+		}
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(s section) bool { return s.name == name || s.group == name }) {
+			return nil, fmt.Errorf("find section %q: known are server, fleet, %s", name, strings.Join(known, ", "))
+		}
+	}
+	return chosen, nil
 }
 
 // sample collects durations of one contender.
@@ -122,8 +161,20 @@ func (s sample) quantile(q float64) time.Duration {
 }
 
 func (s sample) String() string {
-	return fmt.Sprintf("median %s (min %s, p90 %s, n=%d)",
-		ms(s.median()), ms(s.quantile(0)), ms(s.quantile(0.9)), len(s))
+	return fmt.Sprintf("median %s (min %s, p90 %s, p99 %s, n=%d)",
+		ms(s.median()), ms(s.quantile(0)), ms(s.quantile(0.9)), ms(s.quantile(0.99)), len(s))
+}
+
+// bars says whether the median and the 99th percentile are within their bars.
+func (s sample) bars(p50, p99 time.Duration) string {
+	return fmt.Sprintf("bar p50 %s: %s, p99 %s: %s", p50, met(s.median() <= p50), p99, met(s.quantile(0.99) <= p99))
+}
+
+func met(ok bool) string {
+	if ok {
+		return "met"
+	}
+	return "MISSED"
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/1e6) }

@@ -28,7 +28,10 @@ type node struct {
 	dir     string
 	dataDir string
 	config  string
+	name    string // in its fleet
+	host    string
 	port    int
+	flags   []string // besides these
 	cmd     *exec.Cmd
 	output  *lockedBuffer
 	admin   *http.Client
@@ -36,34 +39,44 @@ type node struct {
 
 // startNode serves the given tenement.toml from a directory of its own.
 func (b *bench) startNode(ctx context.Context, toml string) (*node, error) {
-	dir, err := os.MkdirTemp("", "tb-")
-	if err != nil {
-		return nil, fmt.Errorf("start node: %w", err)
-	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
+	n, err := b.newNode("127.0.0.1", port, toml)
+	if err != nil {
+		return nil, err
+	}
+	return n, n.start(ctx)
+}
+
+// newNode makes the directory of a server and does not start it yet.
+func (b *bench) newNode(host string, port int, toml string) (*node, error) {
+	dir, err := os.MkdirTemp("", "tb-")
+	if err != nil {
+		return nil, fmt.Errorf("make node: %w", err)
+	}
 	n := &node{
 		ten: b.ten, dir: dir, dataDir: filepath.Join(dir, "d"), config: filepath.Join(dir, "tenement.toml"),
-		port: port, output: &lockedBuffer{},
+		host: host, port: port, output: &lockedBuffer{},
 	}
 	if err := os.WriteFile(n.config, []byte(toml), 0o600); err != nil {
-		return nil, fmt.Errorf("start node: %w", err)
+		return nil, fmt.Errorf("make node: %w", err)
 	}
 	n.admin = &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 128,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", filepath.Join(n.dataDir, "ten.sock"))
+			return d.DialContext(ctx, "unix", n.socket())
 		},
 	}}
-	return n, n.start(ctx)
+	return n, nil
 }
 
 // start runs the server and returns once /health answers 200.
 func (n *node) start(ctx context.Context) error {
-	n.cmd = exec.Command(n.ten, "serve", "--config", n.config, "--data-dir", n.dataDir, "--port", strconv.Itoa(n.port)) //nolint:gosec // our own binary
+	args := []string{"serve", "--config", n.config, "--data-dir", n.dataDir, "--port", strconv.Itoa(n.port)}
+	n.cmd = exec.Command(n.ten, append(args, n.flags...)...) //nolint:gosec // our own binary
 	n.cmd.Stdout, n.cmd.Stderr = n.output, n.output
 	if err := n.cmd.Start(); err != nil {
 		return fmt.Errorf("start ten: %w", err)
@@ -81,7 +94,9 @@ func (n *node) start(ctx context.Context) error {
 	}
 }
 
-func (n *node) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.port)) }
+func (n *node) addr() string { return net.JoinHostPort(n.host, strconv.Itoa(n.port)) }
+
+func (n *node) socket() string { return filepath.Join(n.dataDir, "ten.sock") }
 
 func (n *node) healthy() error {
 	_, err := firstByte(n.addr(), "localhost", "/health")
@@ -148,6 +163,11 @@ func (n *node) sleep(ctx context.Context, ref string) error {
 	if _, err := n.call(ctx, "DELETE", "/api/instances/"+ref, nil, nil); err != nil {
 		return err
 	}
+	return n.waitState(ctx, ref, api.StateAsleep)
+}
+
+// waitState waits, by blocking queries, until an instance is in a state.
+func (n *node) waitState(ctx context.Context, ref string, state api.State) error {
 	var index uint64
 	for {
 		var in api.Instance
@@ -155,7 +175,7 @@ func (n *node) sleep(ctx context.Context, ref string) error {
 		if err != nil {
 			return err
 		}
-		if in.State() == api.StateAsleep {
+		if in.State() == state {
 			return nil
 		}
 		index = next
@@ -165,13 +185,17 @@ func (n *node) sleep(ctx context.Context, ref string) error {
 // firstByte makes one request on a new connection and returns the time from before the
 // dial to the first byte of a 200 answer.
 func firstByte(addr, host, path string) (time.Duration, error) {
+	return firstByteWithin(2*time.Minute, addr, host, path)
+}
+
+func firstByteWithin(limit time.Duration, addr, host, path string) (time.Duration, error) {
 	start := time.Now()
-	conn, err := net.Dial("tcp", addr)
+	conn, err := net.DialTimeout("tcp", addr, limit)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close() //nolint:errcheck // one request only
-	if err := conn.SetDeadline(start.Add(2 * time.Minute)); err != nil {
+	if err := conn.SetDeadline(start.Add(limit)); err != nil {
 		return 0, err
 	}
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host); err != nil {
@@ -242,11 +266,11 @@ func freePort() (int, error) {
 	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
-func buildApp(ctx context.Context, target string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", target, "./e2e/app")
+func build(ctx context.Context, target, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", target, pkg) //nolint:gosec // our own packages
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build app: %w\n%s", err, out)
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
 }

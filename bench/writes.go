@@ -9,17 +9,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 const writeClients = 64
@@ -27,12 +22,7 @@ const writeClients = 64
 // benchWrites compares service writes through the HTTP API with bare raft.Apply calls
 // on the same disk with the same log store, fsync on, interleaved.
 func benchWrites(ctx context.Context, b *bench) error {
-	dir, err := os.MkdirTemp("", "tb-")
-	if err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	defer os.RemoveAll(dir) //nolint:errcheck // best effort
-	r, closeRaft, err := bareRaft(dir)
+	r, closeRaft, err := bareRaft(1)
 	if err != nil {
 		return err
 	}
@@ -42,81 +32,103 @@ func benchWrites(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer n.stop()
+	write := func(client int, serial int64, body []byte) (string, []byte) {
+		name := "s" + strconv.Itoa(client)
+		return "/api/services/" + name, fmt.Appendf(body, `{"name":%q,"command":%q,"args":[],"isolation":"process","env":{"N":"%d"}}`, name, b.app, serial)
+	}
+	bare, api, ratio, err := b.raceWrites(ctx, writeClients, r.apply, []*node{n}, n, write)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("bare raft Apply  %s\nAPI write        %s, its client apart: %.2f × bare (bar 0.8)\n", bare, api, ratio)
+	return nil
+}
 
+// raceWrites has so many clients write in turns to the rival and to a server, which is one
+// of those whose CPU time is told, and returns the median ratio of their rates as well.
+func (b *bench) raceWrites(ctx context.Context, clients int, rival func() error, servers []*node, to *node, write request) (bare, api *contender, ratio float64, err error) {
 	span := time.Duration(float64(3*time.Second) * b.scale)
-	var bare, api contender
-	var ratios []float64
+	bare, api = &contender{pids: []int{os.Getpid()}}, &contender{}
+	for _, n := range servers {
+		api.pids = append(api.pids, n.cmd.Process.Pid)
+	}
 	var serial atomic.Int64
-	payload := make([]byte, 600)
+	var ratios []float64
 	for range 5 {
-		if err := bare.measure(os.Getpid(), func() (float64, error) {
-			return writeRate(span, func(int) error { return r.Apply(payload, 10*time.Second).Error() })
+		if err := bare.measure(func() (float64, sample, error) {
+			return writeRate(clients, span, func(int) error { return rival() })
 		}); err != nil {
-			return fmt.Errorf("apply: %w", err)
+			return nil, nil, 0, fmt.Errorf("apply: %w", err)
 		}
-		if err := api.measure(n.cmd.Process.Pid, func() (float64, error) {
-			return n.putRate(ctx, span, b.app, &serial)
-		}); err != nil {
-			return err
+		if err := api.measure(func() (float64, sample, error) { return to.putRate(ctx, clients, span, write, &serial) }); err != nil {
+			return nil, nil, 0, err
 		}
 		ratios = append(ratios, api.rates[len(api.rates)-1]/bare.rates[len(bare.rates)-1])
 	}
-	fmt.Printf("bare raft Apply  %s\nAPI write        %s, its client apart: %.2f × bare (bar 0.8)\n", &bare, &api, middle(ratios))
-	return nil
+	return bare, api, middle(ratios), nil
 }
 
 // contender is one way to write, measured.
 type contender struct {
+	pids   []int     // of its processes
 	rates  []float64 // a second
-	micros []float64 // of a process's CPU time a write
+	micros []float64 // of their CPU time a write
+	took   sample
 }
 
-// measure takes the rate that run returns, and what it costs a process.
-func (c *contender) measure(pid int, run func() (float64, error)) error {
-	cpu, start := cpuTime([]int{pid}), time.Now()
-	rate, err := run()
+// measure takes the rate that run returns, and what it costs the processes.
+func (c *contender) measure(run func() (float64, sample, error)) error {
+	cpu := cpuTime(c.pids)
+	rate, took, err := run()
 	if err != nil {
 		return err
 	}
-	writes := rate * time.Since(start).Seconds()
 	c.rates = append(c.rates, rate)
-	c.micros = append(c.micros, float64((cpuTime([]int{pid})-cpu).Microseconds())/writes)
+	c.micros = append(c.micros, float64((cpuTime(c.pids)-cpu).Microseconds())/float64(len(took)))
+	c.took = append(c.took, took...)
 	return nil
 }
 
 // String tells the medians.
 func (c *contender) String() string {
-	return fmt.Sprintf("%6.0f/s, %3.0f µs of CPU each", middle(c.rates), middle(c.micros))
+	return fmt.Sprintf("%6.0f/s, p50 %s, p99 %s, %3.0f µs of CPU each", middle(c.rates), ms(c.took.median()), ms(c.took.quantile(0.99)), middle(c.micros))
 }
 
-// putRate is writeRate for changes of a service for each client.
-func (n *node) putRate(ctx context.Context, span time.Duration, command string, serial *atomic.Int64) (float64, error) {
-	clients := make([]*putter, writeClients)
-	for c := range clients {
+// request appends the body of a client's next PUT and tells its path.
+type request func(client int, serial int64, body []byte) (path string, full []byte)
+
+// putRate is writeRate for PUTs over kept connections to the admin socket.
+func (n *node) putRate(ctx context.Context, clients int, span time.Duration, write request, serial *atomic.Int64) (float64, sample, error) {
+	putters := make([]*putter, clients)
+	for c := range putters {
 		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", filepath.Join(n.dataDir, "ten.sock"))
+		conn, err := d.DialContext(ctx, "unix", n.socket())
 		if err != nil {
-			return 0, fmt.Errorf("connect client: %w", err)
+			return 0, nil, fmt.Errorf("connect client: %w", err)
 		}
 		defer conn.Close() //nolint:errcheck // done with it
-		clients[c] = &putter{conn: conn, r: bufio.NewReader(conn), name: fmt.Sprintf("s%d", c), command: command}
+		putters[c] = &putter{conn: conn, r: bufio.NewReader(conn)}
 	}
-	return writeRate(span, func(c int) error { return clients[c].put(serial.Add(1)) })
+	return writeRate(clients, span, func(c int) error {
+		p := putters[c]
+		path, body := write(c, serial.Add(1), p.body[:0])
+		p.body = body
+		return p.put(path)
+	})
 }
 
-// putter changes one service over and over. It costs as little as a client can, for it
-// shares the processors with the server that is measured.
+// putter puts over one connection. It costs as little as a client can, for it shares the
+// processors with the servers that are measured.
 type putter struct {
 	conn          net.Conn
 	r             *bufio.Reader
-	name, command string
 	request, body []byte
 }
 
-func (p *putter) put(serial int64) error {
-	p.body = fmt.Appendf(p.body[:0], `{"name":%q,"command":%q,"args":[],"isolation":"process","env":{"N":"%d"}}`, p.name, p.command, serial)
-	p.request = fmt.Appendf(p.request[:0], "PUT /api/services/%s HTTP/1.1\r\nHost: ten\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		p.name, len(p.body), p.body)
+// put sends what is in body.
+func (p *putter) put(path string) error {
+	p.request = fmt.Appendf(p.request[:0], "PUT %s HTTP/1.1\r\nHost: ten\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, len(p.body), p.body)
 	if _, err := p.conn.Write(p.request); err != nil {
 		return err
 	}
@@ -133,83 +145,41 @@ func (p *putter) put(serial int64) error {
 		}
 	}
 	if err != nil || length < 0 {
-		return errors.Join(fmt.Errorf("put service: read answer: Content-Length is %d", length), err)
+		return errors.Join(fmt.Errorf("put: read answer: Content-Length is %d", length), err)
 	}
 	if !strings.HasPrefix(status, "HTTP/1.1 200 ") {
-		return fmt.Errorf("put service: %s", strings.TrimSpace(status))
+		return fmt.Errorf("put: %s", strings.TrimSpace(status))
 	}
 	_, err = p.r.Discard(length)
 	return err
 }
 
-// writeRate calls write from 64 goroutines for span and returns calls per second.
-func writeRate(span time.Duration, write func(client int) error) (float64, error) {
-	var done atomic.Int64
+// writeRate has so many clients call write for span, and returns calls per second and how
+// long each took.
+func writeRate(clients int, span time.Duration, write func(client int) error) (float64, sample, error) {
+	took := make([]sample, clients)
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	start := time.Now()
-	for c := range writeClients {
+	for c := range clients {
 		wg.Go(func() {
-			for time.Since(start) < span {
+			for last := time.Since(start); last < span; {
 				if err := write(c); err != nil {
 					failed.Store(&err)
 					return
 				}
-				done.Add(1)
+				now := time.Since(start)
+				took[c] = append(took[c], now-last)
+				last = now
 			}
 		})
 	}
 	wg.Wait()
 	if err := failed.Load(); err != nil {
-		return 0, *err
+		return 0, nil, *err
 	}
-	return float64(done.Load()) / time.Since(start).Seconds(), nil
-}
-
-// nullFSM keeps nothing.
-type nullFSM struct{}
-
-// Apply implements raft.FSM.
-func (nullFSM) Apply(*raft.Log) any { return nil }
-
-// Snapshot implements raft.FSM.
-func (nullFSM) Snapshot() (raft.FSMSnapshot, error) { return nullSnapshot{}, nil }
-
-// Restore implements raft.FSM.
-func (nullFSM) Restore(rc io.ReadCloser) error { return rc.Close() }
-
-type nullSnapshot struct{}
-
-// Persist implements raft.FSMSnapshot.
-func (nullSnapshot) Persist(s raft.SnapshotSink) error { return s.Close() }
-
-// Release implements raft.FSMSnapshot.
-func (nullSnapshot) Release() {}
-
-// bareRaft is one node with the stores that ten uses and nothing around them.
-func bareRaft(dir string) (*raft.Raft, func(), error) {
-	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db")})
-	if err != nil {
-		return nil, nil, fmt.Errorf("open log store: %w", err)
-	}
-	snaps := raft.NewInmemSnapshotStore()
-	conf := raft.DefaultConfig()
-	conf.LocalID = "bare"
-	conf.Logger = hclog.NewNullLogger()
-	addr, trans := raft.NewInmemTransport("bare")
-	r, err := raft.NewRaft(conf, nullFSM{}, store, store, snaps, trans)
-	if err != nil {
-		return nil, nil, fmt.Errorf("start raft: %w", err)
-	}
-	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: "bare", Address: addr}}}).Error(); err != nil {
-		return nil, nil, fmt.Errorf("bootstrap raft: %w", err)
-	}
-	for leads := range r.LeaderCh() {
-		if leads {
-			break
-		}
-	}
-	return r, func() { _ = r.Shutdown().Error(); _ = store.Close() }, nil
+	all := slices.Concat(took...)
+	return float64(len(all)) / time.Since(start).Seconds(), all, nil
 }
 
 func middle(v []float64) float64 { return slices.Sorted(slices.Values(v))[len(v)/2] }
