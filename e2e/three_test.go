@@ -291,3 +291,20 @@ func TestJoinToken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOtherCluster: a server that has a cluster of its own does not serve it as if nobody
+// had told it to join another one.
+func TestOtherCluster(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, "")
+	one, two := f.nodes[0], f.nodes[1]
+	one.start()
+	two.flags = append(two.flags, "--secret-file", filepath.Join(one.dataDir, ".ten", "secret"))
+	two.start()
+	two.interrupt()
+	two.flags = append(two.flags, "--join", one.host)
+	out, err := two.command().CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "this server belongs to cluster") {
+		t.Errorf("it serves: %v\n%s", err, out)
+	}
+}

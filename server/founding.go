@@ -170,6 +170,9 @@ func (p *peers) canvass(ctx context.Context, seen map[string]string) (prospect, 
 // join returns how consensus makes this node a member; nil if it founds a cluster, or is
 // a member already.
 func (p *peers) join(ctx context.Context) (*consensus.Join, error) {
+	if p.identity.Member {
+		return nil, nil
+	}
 	addresses := p.Cluster.Join
 	if p.Cluster.TokenFile != "" && len(addresses) == 0 {
 		token, err := readJoinToken(p.Config)
@@ -178,7 +181,7 @@ func (p *peers) join(ctx context.Context) (*consensus.Join, error) {
 		}
 		addresses = token.Addresses
 	}
-	if p.identity.Member || len(addresses) == 0 {
+	if len(addresses) == 0 {
 		return nil, nil
 	}
 	clusterID := p.identity.ClusterID
@@ -192,6 +195,21 @@ func (p *peers) join(ctx context.Context) (*consensus.Join, error) {
 	return &consensus.Join{ClusterID: clusterID, Ask: func(ctx context.Context, self api.Node) error {
 		return p.askToJoin(ctx, addresses, clusterID, self)
 	}}, nil
+}
+
+// checkAlone returns an error if this server, alone in the cluster of the given id, was
+// told to join servers of another one: it would serve as if nobody had asked.
+func (p *peers) checkAlone(ctx context.Context, own string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for _, a := range p.Cluster.Join {
+		s, err := peering.StatusVia(ctx, p.port.At(a))
+		if err == nil && s.ClusterID != "" && s.ClusterID != own {
+			return fmt.Errorf("join cluster: this server belongs to cluster %s, %s to %s: "+
+				"move the data directory away to join as a new server, or don't tell it to join", own, a, s.ClusterID)
+		}
+	}
+	return nil
 }
 
 // askToJoin asks one after the other to be made a member.

@@ -153,7 +153,10 @@ func (n *node) openStores(ctx context.Context, opts nodeConfig) error {
 		n.peers.replicated.Store(&addressOf)
 		n.peers.tickets.Store(&redeem)
 	}
-	return errors.Join(logsErr, stateErr)
+	if err := errors.Join(logsErr, stateErr); err != nil || join != nil || len(n.consensus.Members()) > 1 {
+		return err
+	}
+	return n.peers.checkAlone(ctx, n.consensus.ClusterID())
 }
 
 func (n *node) addressOf(id string) (string, bool) {
