@@ -4,6 +4,7 @@
 //	APP_START_DELAY  wait that long before listening
 //	APP_TICK         print a numbered line to stdout that often
 //	APP_FAIL         exit with that code instead of listening
+//	APP_BEAT         append the monotonic clock, pid and id to that file every 2 ms, for ever
 //	APP_LAST         on SIGUSR1 print that many numbered lines and exit
 //
 //	GET /            instance id, pid and number of requests so far
@@ -34,6 +35,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -41,6 +43,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "app: told to fail")
 		n, _ := strconv.Atoi(code)
 		os.Exit(n)
+	}
+	if path := os.Getenv("APP_BEAT"); path != "" {
+		go beat(path)
 	}
 	fds := inherited()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -87,6 +92,24 @@ func recordStart() int {
 		log.Fatal(err)
 	}
 	return len(old) + 1
+}
+
+// beat tells that the program runs, as one that must be alone would write its data.
+func beat(path string) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // the path is the test's
+	if err != nil {
+		log.Fatal(err)
+	}
+	for {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+			log.Fatal(err)
+		}
+		if _, err := fmt.Fprintln(f, now.Nano(), os.Getpid(), os.Getenv("TENEMENT_INSTANCE")); err != nil {
+			log.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 func tick(ctx context.Context) {

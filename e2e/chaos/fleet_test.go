@@ -110,6 +110,13 @@ func (f *fleet) sh(line string) {
 func startFleet(t *testing.T, service api.Service, instances int) *fleet {
 	t.Helper()
 	f := newFleet(t, service)
+	f.bring(instances)
+	return f
+}
+
+// bring starts all machines as one cluster.
+func (f *fleet) bring(instances int) {
+	f.t.Helper()
 	one := f.nodes[0]
 	one.start()
 	f.makeToken()
@@ -123,7 +130,6 @@ func startFleet(t *testing.T, service api.Service, instances int) *fleet {
 		f.nodes[i%3].must("PUT", fmt.Sprintf("/api/instances/app:i%d", i), api.Instance{Desired: api.DesiredRunning}, nil)
 	}
 	f.settle()
-	return f
 }
 
 // makeToken has the first machine make a token that all of them know.

@@ -27,8 +27,10 @@ type load struct {
 	served  atomic.Int64
 	failed  atomic.Int64
 
-	mu     sync.Mutex
-	ledger map[string]entry
+	mu      sync.Mutex
+	ledger  map[string]entry
+	last    time.Time     // that a write was acknowledged
+	longest time.Duration // without one
 }
 
 // entry is what is known of one object. Only one client writes it, and never again after
@@ -44,7 +46,7 @@ const (
 // load starts the clients.
 func (f *fleet) load(instances int) *load {
 	ctx, stop := context.WithCancel(f.t.Context())
-	l := &load{f: f, stop: stop, began: time.Now(), ledger: map[string]entry{}}
+	l := &load{f: f, stop: stop, began: time.Now(), last: time.Now(), ledger: map[string]entry{}}
 	for w := range writers {
 		r := rand.New(rand.NewPCG(f.rand.Uint64(), 0)) //nolint:gosec // no secret
 		l.wg.Go(func() { l.write(ctx, fmt.Sprintf("w%d-%d", w, f.rand.Uint32()), r) })
@@ -67,7 +69,10 @@ func (l *load) write(ctx context.Context, name string, r *rand.Rand) {
 		switch op, dial := errors.AsType[*net.OpError](err); {
 		case err == nil:
 			l.writes.Add(1)
-			l.note(key, func(e *entry) { e.acked, e.pending = n, 0 })
+			l.note(key, func(e *entry) {
+				e.acked, e.pending = n, 0
+				l.longest, l.last = max(l.longest, time.Since(l.last)), time.Now()
+			})
 		case dial && op.Op == "dial":
 			l.note(key, func(e *entry) { e.pending = 0 }) // was never sent
 		default:
@@ -125,8 +130,8 @@ func (l *load) end(least float64) {
 	l.f.settle()
 	l.check()
 	rate := float64(l.writes.Load()) / took.Seconds()
-	l.f.t.Logf("%s: %d writes acknowledged (%.0f/s), none lost; %d unknown; %d requests served, %d failed",
-		took.Round(time.Second), l.writes.Load(), rate, l.unknown.Load(), l.served.Load(), l.failed.Load())
+	l.f.t.Logf("%s: %d writes acknowledged (%.0f/s), none lost; %d unknown; %d requests served, %d failed; never more than %s without a write",
+		took.Round(time.Second), l.writes.Load(), rate, l.unknown.Load(), l.served.Load(), l.failed.Load(), l.longest.Round(time.Millisecond))
 	if rate < least {
 		l.f.t.Errorf("%.1f writes a second were acknowledged, at least %.1f are demanded", rate, least)
 	}
