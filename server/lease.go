@@ -105,6 +105,11 @@ func (l *lease) renew(ctx context.Context) {
 		return
 	}
 	if err == nil {
+		// A node that was cut off must not start anew what has been given to another since:
+		// the lease is good once this node knows what the leader knew when it granted it.
+		_, err = l.node.ConsistentView(ctx)
+	}
+	if err == nil {
 		until := began.Add(leaseTerm)
 		l.until.Store(&until)
 	}
