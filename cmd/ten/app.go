@@ -38,8 +38,8 @@ type app struct {
 
 // screen is what is known of the terminal, if there is one.
 type screen struct {
-	out, err bool       // stdout, stderr is a terminal
-	width    func() int // columns; 0 when there is no terminal
+	in, out, err bool       // stdin, stdout, stderr is a terminal
+	width        func() int // columns; 0 when there is no terminal
 }
 
 // newApp returns an app on the process's own streams and environment.
@@ -53,6 +53,7 @@ func newApp(h hooks) *app {
 		},
 	}
 	a.screen = screen{
+		in:  term.IsTerminal(int(os.Stdin.Fd())),
 		out: term.IsTerminal(int(os.Stdout.Fd())) && understandsANSI(os.Stdout),
 		err: term.IsTerminal(int(os.Stderr.Fd())) && understandsANSI(os.Stderr),
 	}

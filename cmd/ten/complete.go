@@ -114,3 +114,40 @@ func (a *app) completeVersion(cmd *cobra.Command, args []string, prefix string) 
 	}
 	return matching(ids, nil, prefix), noFiles
 }
+
+// completeNodes completes a node as the only argument.
+func (a *app) completeNodes(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, noFiles
+	}
+	return a.completeNodeFlag(cmd, args, prefix)
+}
+
+// completeNodeFlag completes a node as the value of a flag.
+func (a *app) completeNodeFlag(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+		nodes, err := c.Nodes(ctx)
+		for _, n := range nodes {
+			names = append(names, n.Name)
+		}
+		return err
+	})
+	return matching(names, nil, prefix), noFiles
+}
+
+// completeFleets completes a fleet as the first argument.
+func (a *app) completeFleets(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, noFiles
+	}
+	var names []string
+	a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+		fleets, err := c.Fleets(ctx, "")
+		for _, f := range fleets {
+			names = append(names, f.Ref().String())
+		}
+		return err
+	})
+	return matching(names, nil, prefix), noFiles
+}

@@ -31,7 +31,7 @@ const exitCodesHelp = `The exit code of ten tells what came of the command:
     0  it worked
     1  it did not, for a reason that has no code of its own
     2  wrong usage, or input that breaks a rule, the configuration included
-    3  no such service, instance or token
+    3  no such service, instance, fleet, node or token
     4  a wait ran out: nothing is known about how it ends
     5  no token, a wrong one, or one that may not do this
     6  no server could be reached, or the server is not available now

@@ -29,6 +29,14 @@ type fakeServer struct {
 	tokens    []*api.Token
 	entries   []api.LogEntry
 	events    []api.Event
+	members   []api.Member
+	stale     bool
+	fleets    []*api.Fleet
+	joins     []*api.JoinToken
+	plan      []api.Decision
+	secret    api.SecretStatus
+	restored  string
+	onPoll    func()   // called by a blocking query of instances instead of hangUp
 	asked     []string // method path?query of each request
 	nextToken int
 	hangUp    func(r *http.Request) // called by streams and blocking queries, to end them
@@ -63,6 +71,7 @@ func newFakeServer() *fakeServer {
 	web := &api.Service{Name: "web", Command: "web", Isolation: api.IsolationProcess, Revision: 9, CreatedAt: noon, UpdatedAt: noon}
 	web.SetDefaults()
 	return &fakeServer{
+		members:   []api.Member{{Node: api.Node{ID: "n1", Name: "n1", Eligibility: api.EligibilityEligible}, Role: api.MemberLeader, Index: 20, Instances: 4}},
 		index:     20,
 		instances: []*api.Instance{running("alice", 4242, 100, 5*time.Minute), running("bob", 4243, 0, 3*time.Hour), sick, sleeper, fresh},
 		services:  []*api.Service{notes, web},
@@ -111,19 +120,25 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	f.routeInstances(mux)
 	f.routeRest(mux)
+	f.routeCluster(mux)
 	mux.ServeHTTP(w, r)
 }
 
 func (f *fakeServer) routeInstances(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/instances", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("index") {
-			f.hangUp(r)
+			if f.onPoll != nil {
+				f.onPoll()
+				f.index++
+			} else {
+				f.hangUp(r)
+			}
 			w.Header().Set(api.HeaderIndex, strconv.FormatUint(f.index, 10))
 		}
 		list := []*api.Instance{}
 		for _, in := range f.instances {
 			q := r.URL.Query()
-			if s := q.Get("service"); s != "" && s != in.Service || q.Get("live") == "true" && !in.State().Live() {
+			if s := q.Get("service"); s != "" && s != in.Service || q.Get("live") == "true" && !in.State().Live() || !f.isOn(in, q.Get("node")) {
 				continue
 			}
 			list = append(list, in)

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -32,7 +35,59 @@ func platformHooks() hooks {
 			}
 			return text, cfg, nil
 		},
+		Secret:    secretOf,
+		NewSecret: func() (string, error) { return "", errors.New("make secret: this version can't") },
+		LongToken: func(string, []string) (string, error) {
+			return "", errors.New("make join token: this version can't put the secret into it")
+		},
+		Recover: recoverServer,
+		InspectSnapshot: func(r io.Reader) (*snapshotInfo, error) {
+			s, err := server.InspectSnapshot(r)
+			return &snapshotInfo{
+				Version: s.Version, ClusterID: s.ClusterID, Index: s.Index, Node: s.Node, CreatedAt: s.CreatedAt,
+				Services: s.Services, Instances: s.Instances, Fleets: s.Fleets, Nodes: s.Nodes, Tokens: s.Tokens,
+			}, err
+		},
 	}
+}
+
+// secretOf reads the secret of the server with this data directory: the first, if it has
+// two while one is being replaced.
+func secretOf(dataDir string) (string, error) {
+	b, err := os.ReadFile(server.SecretPath(dataDir))
+	if err != nil {
+		return "", fmt.Errorf("read secret: %w", err)
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	if first == "" {
+		return "", fmt.Errorf("read secret: %s is empty", server.SecretPath(dataDir))
+	}
+	return first, nil
+}
+
+// recoverServer makes the stopped server with this data directory its cluster's only
+// member, or says what that would do.
+func recoverServer(dataDir string, preview bool) (*recovery, error) {
+	log, err := telemetry.NewLogger(os.Stderr, telemetry.FormatAuto, slog.LevelWarn)
+	if err != nil {
+		return nil, err
+	}
+	r, err := server.RecoverPreview(dataDir)
+	if err == nil && !preview {
+		r, err = server.Recover(dataDir, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &recovery{Node: r.Node, ClusterID: r.ClusterID, Index: r.Index, Backup: r.Backup, Members: []recoveryMember{}}
+	for _, m := range r.Before {
+		after := "gone"
+		if m.ID == r.Node {
+			after = "votes"
+		}
+		out.Members = append(out.Members, recoveryMember{ID: m.ID, Address: m.Address, Voter: m.Voter, After: after})
+	}
+	return out, nil
 }
 
 func configOptions(o serveOptions) config.Options {
@@ -75,7 +130,7 @@ func serve(ctx context.Context, o serveOptions, tell func(serving)) error {
 	var cfg *config.Config
 	options := server.Options{
 		Load:    func() (_ *config.Config, err error) { cfg, err = load(o); return cfg, err },
-		Version: o.Version, Logger: log, Out: os.Stdout,
+		Version: o.Version, Logger: log, Out: os.Stdout, Now: clock(),
 	}
 	// One that replaces another is none of the terminal's: Ctrl-C does not reach it.
 	if tell != nil && os.Getenv("TENEMENT_HANDOVER") == "" {

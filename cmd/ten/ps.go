@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 func (a *app) psCommand() *cobra.Command {
 	var all, watch bool
+	var node string
 	cmd := &cobra.Command{
 		Use: "ps [SERVICE]", Short: "List instances",
 		Long: `Lists the instances that run, of all services or of one. What sleeps, was stopped or
@@ -24,7 +27,7 @@ has failed shows with --all.`,
 		Args:              between(0, 1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q := client.InstanceQuery{Live: !all}
+			q := client.InstanceQuery{Live: !all, Node: node}
 			if len(args) > 0 {
 				q.Service = args[0]
 			}
@@ -32,22 +35,47 @@ has failed shows with --all.`,
 				return a.watchInstances(cmd.Context(), q)
 			}
 			var list []*api.Instance
+			var names map[string]string
 			err := a.call(cmd.Context(), "listing instances", answerTime, func(ctx context.Context, c *client.Client) (err error) {
-				list, err = c.Instances(ctx, q)
+				if list, err = c.Instances(ctx, q); err == nil {
+					names = a.nodesOf(ctx, c, list)
+				}
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			return a.printInstances(list, q)
+			return a.printInstances(list, q, names)
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also what sleeps, was stopped or has failed")
+	cmd.Flags().StringVar(&node, "node", "", "only those on this `node`")
+	must(cmd.RegisterFlagCompletionFunc("node", a.completeNodeFlag))
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show every change until Ctrl-C")
 	return cmd
 }
 
-func (a *app) printInstances(list []*api.Instance, q client.InstanceQuery) error {
+// nodesOf returns the names of the nodes by id, nil where there are not several: then they
+// are not worth a column. A caller that may not list the nodes sees the ids.
+func (a *app) nodesOf(ctx context.Context, c *client.Client, list []*api.Instance) map[string]string {
+	if a.json || len(list) == 0 {
+		return nil
+	}
+	if names, err := nodeNames(ctx, c); err == nil {
+		if len(names) < 2 {
+			return nil
+		}
+		return names
+	}
+	for _, in := range list {
+		if in.Node != list[0].Node {
+			return map[string]string{}
+		}
+	}
+	return nil
+}
+
+func (a *app) printInstances(list []*api.Instance, q client.InstanceQuery, nodes map[string]string) error {
 	if a.json {
 		return printList(a, list)
 	}
@@ -59,18 +87,19 @@ func (a *app) printInstances(list []*api.Instance, q client.InstanceQuery) error
 		}
 		return nil
 	}
-	return a.instanceTable(list).write(a.stdout, a.tableWidth(), a.colors())
+	return a.instanceTable(list, nodes).write(a.stdout, a.tableWidth(), a.colors())
 }
 
-func (a *app) instanceTable(list []*api.Instance) *table {
+func (a *app) instanceTable(list []*api.Instance, nodes map[string]string) *table {
 	t := &table{columns: []column{
 		{title: "INSTANCE", min: 12},
+		{title: "NODE", min: 8, drop: 2, optional: true},
 		{title: "STATE", color: stateStyle},
-		{title: "WEIGHT", right: true, drop: 2},
-		{title: "RESTARTS", right: true, drop: 3},
+		{title: "WEIGHT", right: true, drop: 3},
+		{title: "RESTARTS", right: true, drop: 4},
 		{title: "SINCE", right: true, drop: 1},
-		{title: "PID", right: true, drop: 4, optional: true},
-		{title: "ENDPOINT", min: 15, drop: 5, optional: true},
+		{title: "PID", right: true, drop: 5, optional: true},
+		{title: "ENDPOINT", min: 15, drop: 6, optional: true},
 		{title: "REASON", min: 10, optional: true},
 	}}
 	for _, in := range list {
@@ -78,7 +107,10 @@ func (a *app) instanceTable(list []*api.Instance) *table {
 		if o == nil {
 			o = &api.Observed{}
 		}
-		var since, pid, endpoint string
+		var since, pid, endpoint, node string
+		if nodes != nil {
+			node = cmp.Or(nodes[in.Node], in.Node)
+		}
 		if !o.Since.IsZero() {
 			since = ago(a.now().Sub(o.Since))
 		}
@@ -89,7 +121,7 @@ func (a *app) instanceTable(list []*api.Instance) *table {
 			endpoint = o.Endpoint.Address
 		}
 		t.rows = append(t.rows, []string{
-			in.Ref().String(), string(in.State()), strconv.Itoa(in.EffectiveWeight()),
+			in.Ref().String(), node, string(in.State()), strconv.Itoa(in.EffectiveWeight()),
 			strconv.Itoa(o.Restarts), since, pid, endpoint, o.Reason,
 		})
 	}
@@ -122,11 +154,15 @@ func (a *app) watchInstances(ctx context.Context, q client.InstanceQuery) error 
 	}
 	defer c.Close()
 	var last string
+	var names map[string]string
 	for list, err := range c.WatchInstances(ctx, q) {
 		if err != nil {
 			return err
 		}
-		if err := a.showChange(list, q, &last); err != nil {
+		if slices.ContainsFunc(list, func(in *api.Instance) bool { return names[in.Node] == "" }) {
+			names = a.nodesOf(ctx, c, list)
+		}
+		if err := a.showChange(list, q, names, &last); err != nil {
 			return err
 		}
 		ticks, stop := a.tick(redrawPause)
@@ -139,7 +175,7 @@ func (a *app) watchInstances(ctx context.Context, q client.InstanceQuery) error 
 	return ctx.Err()
 }
 
-func (a *app) showChange(list []*api.Instance, q client.InstanceQuery, last *string) error {
+func (a *app) showChange(list []*api.Instance, q client.InstanceQuery, names map[string]string, last *string) error {
 	if list == nil {
 		list = []*api.Instance{}
 	}
@@ -165,7 +201,7 @@ func (a *app) showChange(list []*api.Instance, q client.InstanceQuery, last *str
 			return err
 		}
 	}
-	return a.printInstances(list, q)
+	return a.printInstances(list, q, names)
 }
 
 func (a *app) healthCommand() *cobra.Command {

@@ -25,6 +25,7 @@ const environmentHelp = `The environment that ten reads. A flag wins over its va
 const (
 	groupInstances = "instances"
 	groupServer    = "server"
+	groupCluster   = "cluster"
 	groupSetup     = "setup"
 )
 
@@ -49,6 +50,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupInstances, Title: "Instances:"},
 		&cobra.Group{ID: groupServer, Title: "The server:"},
+		&cobra.Group{ID: groupCluster, Title: "The cluster:"},
 		&cobra.Group{ID: groupSetup, Title: "Setting up:"},
 	)
 	add := func(group string, cmds ...*cobra.Command) {
@@ -58,8 +60,9 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add(groupInstances, a.spawnCommand(), a.stopCommand(), a.restartCommand(), a.psCommand(), a.healthCommand(),
-		a.weightCommand(), a.deployCommand(), a.routeCommand(), a.logsCommand(), a.serviceCommand())
+		a.weightCommand(), a.deployCommand(), a.routeCommand(), a.logsCommand(), a.serviceCommand(), a.fleetCommand(), a.scaleCommand())
 	add(groupServer, a.serveCommand(), a.upgradeCommand(), a.tokenGenCommand(), a.tokenCommand(), a.eventsCommand())
+	add(groupCluster, a.nodesCommand(), a.nodeCommand(), a.planCommand(), a.joinTokenCommand(), a.secretCommand(), a.clusterCommand())
 	add(groupSetup, a.initCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand())
 	root.AddCommand(
 		&cobra.Command{Use: "exit-codes", Short: "The exit codes of ten", Long: exitCodesHelp},

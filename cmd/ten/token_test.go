@@ -180,12 +180,12 @@ func TestTheLocalSocketIsPreferred(t *testing.T) {
 	w := newWorld(t).local()
 	var saw []string
 	w.listen(t, trusting(w.server, &saw))
-	if _, stderr, code := w.run(t.Context(), "ps"); code != 0 || len(saw) != 1 {
+	if _, stderr, code := w.run(t.Context(), "service", "list"); code != 0 || len(saw) != 1 {
 		t.Fatalf("exit %d, %d requests: %s", code, len(saw), stderr)
 	}
 	// One that was named wins, whatever lies in the data directory.
 	w.env["TENEMENT_SERVER"], w.env["TENEMENT_TOKEN"] = w.url, goodToken
-	if _, stderr, code := w.run(t.Context(), "ps"); code != 0 || len(saw) != 1 {
+	if _, stderr, code := w.run(t.Context(), "service", "list"); code != 0 || len(saw) != 1 {
 		t.Fatalf("exit %d, %d requests: %s", code, len(saw), stderr)
 	}
 }

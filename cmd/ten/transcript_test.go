@@ -31,6 +31,7 @@ type world struct {
 	width   int // of the terminal; 0: stdout and stderr are files
 	colored bool
 	stdin   string
+	tty     bool // stdin and stderr are a terminal
 	hooks   hooks
 }
 
@@ -54,6 +55,7 @@ func newWorld(t *testing.T) *world {
 			return []byte("port = " + strconv.Itoa(port) + "\n"), map[string]int{"port": port}, nil
 		},
 	}
+	w.hooks.offline(w.dir)
 	return w
 }
 
@@ -77,7 +79,7 @@ func (w *world) app(stdout, stderr *bytes.Buffer) *app {
 			}
 			return c, func() {}
 		},
-		screen: screen{out: w.width > 0, width: func() int { return w.width }},
+		screen: screen{in: w.tty, out: w.width > 0, err: w.tty, width: func() int { return w.width }},
 	}
 }
 
@@ -199,7 +201,11 @@ func (w *world) change(t *testing.T, what string) {
 		name, value, _ := strings.Cut(rest, "=")
 		w.env[name] = strings.NewReplacer("SERVER", w.url, "DIR", w.dir).Replace(value)
 	case "stdin":
-		w.stdin = rest
+		w.stdin = strings.ReplaceAll(rest, "\\n", "\n")
+	case "tty":
+		w.tty = rest == "on"
+	case "cluster":
+		w.server.grow(rest)
 	case "server":
 		s := httptest.NewServer(nil)
 		s.Close()

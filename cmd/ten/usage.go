@@ -13,7 +13,7 @@ import (
 // usageTemplate is the help of a command below its text: cobra's, but for the global
 // flags, which it names in one line instead of repeating them everywhere.
 const usageTemplate = `Usage:
-  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}{{if .HasExample}}
+  {{if .Annotations.alone}}{{.CommandPath}} [COMMAND]{{else if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}{{if .HasExample}}
 
 Examples:
 {{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$all := .Commands}}{{if not .Groups}}
@@ -66,6 +66,15 @@ func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 		return unknownCommand(cmd, args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
+}
+
+// alone is a group whose command does something by itself, too.
+func alone(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	run := cmd.RunE
+	group(cmd, subs...)
+	cmd.RunE = run
+	cmd.Annotations = map[string]string{"alone": "yes"}
 	return cmd
 }
 
