@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -120,7 +121,29 @@ func cutLeader(w *world) func() {
 	return w.split([]*host{l}, rest)
 }
 
-// split cuts the few off. Those who are many enough to elect a leader are not troubled.
+// elect reports whether some machines can have a leader without the others.
+func (w *world) elect(some []*host) bool {
+	l := w.leader()
+	if l == nil {
+		return false
+	}
+	_, n := l.running()
+	if n == nil {
+		return false
+	}
+	all, theirs := 0, 0
+	for _, m := range n.Members() {
+		if m.Voter {
+			all++
+			if slices.Contains(some, w.byID(m.ID)) {
+				theirs++
+			}
+		}
+	}
+	return 2*theirs > all
+}
+
+// split cuts the few off. Those who can elect a leader are not troubled.
 func (w *world) split(few, many []*host) func() {
 	set := func(cut bool) {
 		for _, a := range few {
@@ -130,11 +153,14 @@ func (w *world) split(few, many []*host) func() {
 			}
 		}
 	}
-	set(true)
-	troubled := few
-	if 2*len(many) < len(w.hosts)+2 { // perhaps not all of them vote
-		troubled = w.hosts
+	troubled := w.hosts
+	switch {
+	case w.elect(many):
+		troubled = few
+	case w.elect(few):
+		troubled = many
 	}
+	set(true)
 	return during(troubled, func() { set(false) })
 }
 

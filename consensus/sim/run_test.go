@@ -40,6 +40,12 @@ func (w *world) found() {
 		}
 	}
 	w.await("the cluster", settleWithin, w.disorder)
+	w.await("the voters", settleWithin, func() string {
+		if w.leader() == nil || !w.elect(w.hosts[1:]) {
+			return "the others can't elect a leader without the first"
+		}
+		return ""
+	})
 	for _, h := range w.hosts {
 		h.ill.end()
 	}

@@ -150,7 +150,7 @@ func (t *transport) AppendEntriesPipeline(_ raft.ServerID, to raft.ServerAddress
 		return nil, err
 	}
 	p := &pipeline{
-		t: t, to: h, done: make(chan struct{}),
+		t: t, to: h, done: make(chan struct{}), broken: make(chan struct{}),
 		sent: make(chan *entries, 128), answered: make(chan *entries, 128), ready: make(chan raft.AppendFuture, 128),
 	}
 	wg := t.p.host.w.net.wg
@@ -165,6 +165,8 @@ type pipeline struct {
 	to       *host
 	close    sync.Once
 	done     chan struct{}
+	broken   chan struct{} // closed after the first that failed
+	breaks   sync.Once
 	sent     chan *entries
 	answered chan *entries
 	ready    chan raft.AppendFuture
@@ -199,6 +201,8 @@ func (p *pipeline) AppendEntries(r *raft.AppendEntriesRequest, resp *raft.Append
 		return e, nil
 	case <-p.done:
 		return nil, raft.ErrPipelineShutdown
+	case <-p.broken:
+		return nil, errLost
 	case <-p.t.p.gone:
 		return nil, errLost
 	}
@@ -279,6 +283,9 @@ func (p *pipeline) bringBack() {
 				n.sleep(time.Until(e.began.Add(rpcTimeout)))
 			} else {
 				*e.resp = *e.got
+			}
+			if e.err != nil {
+				p.breaks.Do(func() { close(p.broken) })
 			}
 			close(e.done)
 			select {
