@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 
 	"github.com/tenement-fleet/tenement/consensus/secret"
 )
@@ -32,6 +33,15 @@ type conn struct {
 func (c *conn) Close() error {
 	c.set.remove(c)
 	return c.Conn.Close()
+}
+
+// SyscallConn gives the socket to a pool that looks, before it uses a connection again,
+// whether the other side has closed it.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // conns is every connection of a transport.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,6 +86,11 @@ func TestHTTP1AndHijack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	if sc, ok := c.(interface{ NetConn() net.Conn }).NetConn().(syscall.Conn); !ok {
+		t.Error("a pool can't look at the socket")
+	} else if raw, err := sc.SyscallConn(); err != nil || raw == nil {
+		t.Errorf("a pool can't look at the socket: %v", err)
+	}
 	r := bufio.NewReader(c)
 	for range 2 { // the connection is kept
 		_, _ = fmt.Fprintf(c, "GET /x HTTP/1.1\r\nHost: y\r\n\r\n")
