@@ -57,6 +57,13 @@ func (p *Proxy) poolConfig(ep api.Endpoint) upstream.Config {
 	return cfg
 }
 
+// NotHere answers a request that another node passes on for an instance that is not on
+// this node, or not yet: the other one looks again where it is.
+func NotHere(w http.ResponseWriter) {
+	w.Header().Set(headerMoved, "1")
+	w.WriteHeader(http.StatusMisdirectedRequest)
+}
+
 // ServePeer serves a request that another node passes on: its client came there, and
 // what that node says of it is true. The instance is here, or the answer is 421; such a
 // request never goes to a third node.

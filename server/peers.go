@@ -24,6 +24,7 @@ import (
 	"github.com/tenement-fleet/tenement/consensus/gossip"
 	"github.com/tenement-fleet/tenement/consensus/secret"
 	"github.com/tenement-fleet/tenement/consensus/transport"
+	"github.com/tenement-fleet/tenement/proxy"
 	"github.com/tenement-fleet/tenement/server/config"
 	"github.com/tenement-fleet/tenement/server/peering"
 )
@@ -107,7 +108,13 @@ func (p *peers) redeem(ctx context.Context, id string, hash [32]byte) error {
 	return api.Errorf(api.CodeUnavailable, "redeem join token: this server is not ready")
 }
 
-func notYet(w http.ResponseWriter, _ *http.Request) {
+// notYet answers while there is no node behind the peer port. A request for an instance
+// is not lost: the node that passes it on waits until there is one, or another takes over.
+func notYet(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get(proxy.HeaderInstance) != "" {
+		proxy.NotHere(w)
+		return
+	}
 	peering.WriteError(w, &api.Error{
 		Code: api.CodeUnavailable, Message: "this server is not ready: it is joining a cluster, or starting", RetryAfter: api.Seconds(1),
 	})
