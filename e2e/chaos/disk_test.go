@@ -23,8 +23,13 @@ func (m *machine) inject(fault string) (stop func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = cmd.Wait() }()
 	return func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it detaches
-		<-done
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it detaches, if it is not in the middle of something
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			<-done
+		}
 	}
 }
 
