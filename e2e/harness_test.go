@@ -33,6 +33,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if script := os.Getenv(envLoopback); script != "" {
+		fmt.Fprintln(os.Stderr, raiseLoopback(script))
+		os.Exit(1)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "ten-e2e-")
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
@@ -35,7 +36,10 @@ func (m member) Join(ctx context.Context, from string, req peering.JoinRequest) 
 			return peering.JoinAnswer{}, api.Errorf(api.CodeForbidden, "join cluster: node %s asks for node %s", from, req.Node.ID)
 		}
 	}
-	err := m.consensus.AddMember(ctx, req.Node)
+	err := m.admit(ctx, req.Node)
+	if api.CodeOf(err) == api.CodeConflict && m.giveUpName(ctx, req.Node) {
+		err = m.admit(ctx, req.Node)
+	}
 	if errors.Is(err, consensus.ErrNotLeader) {
 		return m.joinAtLeader(ctx, req)
 	}
@@ -48,6 +52,70 @@ func (m member) Join(ctx context.Context, from string, req peering.JoinRequest) 
 		answer.Nodes = append(answer.Nodes, *n)
 	}
 	return answer, nil
+}
+
+// admit makes a server a member, or moves one that is to its new address.
+func (m member) admit(ctx context.Context, joins api.Node) error {
+	for _, r := range m.consensus.Members() {
+		if r.ID == joins.ID {
+			return m.consensus.MoveMember(ctx, joins)
+		}
+	}
+	return m.consensus.AddMember(ctx, joins)
+}
+
+// announceMove tells the leader where this node is, if Raft has another address for it:
+// it was started at a new one.
+func (n *node) announceMove(ctx context.Context) {
+	for ctx.Err() == nil {
+		moved := false
+		for _, r := range n.consensus.Members() {
+			moved = moved || r.ID == n.consensus.ID() && r.Address != n.peers.peerAddress()
+		}
+		self, known := n.consensus.View().Node(n.consensus.ID())
+		if !moved || !known {
+			return
+		}
+		said := self.Clone()
+		said.PeerAddress, said.GossipAddress = n.peers.peerAddress(), n.peers.gossipAddress()
+		err := n.atLeader(ctx, func() error { return n.consensus.MoveMember(ctx, *said) },
+			func(leader string) error {
+				_, err := n.peers.client.Join(ctx, leader, peering.JoinRequest{Node: *said, ClusterID: n.consensus.ClusterID()})
+				return err
+			})
+		if err == nil {
+			return
+		}
+		n.log.Warn("the cluster has an old address of this server, trying again", "error", err)
+		select {
+		case <-time.After(gossipRetry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// giveUpName declares the node down that has the name of one that joins, if it does not
+// answer: a server that was set up anew comes with its old name before anybody has missed
+// it. It reports whether the name is free now.
+func (m member) giveUpName(ctx context.Context, joins api.Node) bool {
+	for n := range m.consensus.View().Nodes() {
+		if n.Name != joins.Name || n.ID == joins.ID || !n.Reachable() {
+			continue
+		}
+		ask, cancel := context.WithTimeout(ctx, statusWait)
+		_, err := m.peers.client.Ping(ask, n.ID)
+		cancel()
+		if err == nil {
+			return false
+		}
+		now := m.now().UTC()
+		m.log.Warn("a server joins under the name of one that does not answer, which is down now", "name", n.Name, "node", n.ID, "error", err)
+		return m.consensus.SetNodeStatus(ctx, state.NodeStatus{
+			ID: n.ID, Status: api.NodeDown, Reason: "another server has joined under its name, and it did not answer", At: now, Deadline: now,
+			Since: n.StatusSince,
+		}) == nil
+	}
+	return false
 }
 
 func (m member) joinAtLeader(ctx context.Context, req peering.JoinRequest) (peering.JoinAnswer, error) {
@@ -71,8 +139,22 @@ func (m member) Leave(ctx context.Context, id string) error {
 
 // RemoveMember implements peering.Node.
 func (m member) RemoveMember(ctx context.Context, id string, force bool) error {
-	return m.consensus.RemoveMember(asNode(ctx, m.consensus), id, force)
+	address, known := m.addressOf(id)
+	if err := m.consensus.RemoveMember(asNode(ctx, m.consensus), id, force); err != nil {
+		return err
+	}
+	if known { // the state no longer does
+		m.peers.learned([]api.Node{{ID: id, PeerAddress: address}})
+		if err := bounded(ctx, leaveWait, func(ctx context.Context) error { return m.peers.client.Removed(ctx, id) }); err != nil {
+			m.log.Info("the removed node does not hear of it, which is no harm if it is gone", "node", id, "error", err)
+		}
+		m.peers.port.Disconnect(id)
+	}
+	return nil
 }
+
+// Removed implements peering.Node.
+func (m member) Removed() { m.removedOnce.Do(func() { close(m.removed) }) }
 
 // Promote implements peering.Node.
 func (m member) Promote(ctx context.Context, id string) error { return m.consensus.Promote(ctx, id) }

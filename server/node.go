@@ -74,6 +74,9 @@ type node struct {
 	api       *httpapi.Server
 	proxy     *proxy.Proxy
 
+	removed     chan struct{} // closed when the leader says that this node is no longer a member
+	removedOnce sync.Once
+
 	wg   sync.WaitGroup // ended by one of undo
 	undo []func() error // what close does, last first
 }
@@ -82,7 +85,7 @@ type node struct {
 // returns, every program that was running is found again and requests can be answered.
 // On an error nothing is left behind.
 func openNode(ctx context.Context, opts nodeConfig) (_ *node, err error) {
-	n := &node{cfg: opts.cfg, log: opts.Logger, now: opts.Now, drivers: opts.Drivers}
+	n := &node{cfg: opts.cfg, log: opts.Logger, now: opts.Now, drivers: opts.Drivers, removed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -300,7 +303,9 @@ func (n *node) settle(ctx context.Context, _ nodeConfig) error {
 	n.wg.Go(func() {
 		leader.Run(run, leader.Config{Cluster: leading{n.consensus}, Prober: prober{n.peers.client}, Logger: n.log, Now: n.now})
 	})
+	n.forgetLost(run) // before anybody joins
 	n.wg.Go(func() { n.followSecret(run) })
+	n.wg.Go(func() { n.announceMove(run) })
 	n.pump.reset()
 	n.lease.begin(ctx)
 	n.wg.Go(func() { n.lease.run(run, func() { specs{n.consensus, n.lease}.leased(n.agent.Changed) }) })

@@ -238,6 +238,8 @@ func (s *server) loop(ctx context.Context) error {
 			return s.end(ctx, errors.Is(context.Cause(ctx), ErrInterrupted))
 		case <-s.node.consensus.Removed():
 			return errors.Join(s.removed(), s.end(ctx, true))
+		case <-s.node.removed:
+			return errors.Join(s.removed(), s.end(ctx, true))
 		case u := <-s.upgrades:
 			replaced, err := s.replace(ctx, u)
 			if replaced || s.node == nil {

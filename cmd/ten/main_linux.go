@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,11 +35,9 @@ func platformHooks() hooks {
 			return text, cfg, nil
 		},
 		Secret:    secretOf,
-		NewSecret: func() (string, error) { return "", errors.New("make secret: this version can't") },
-		LongToken: func(string, []string) (string, error) {
-			return "", errors.New("make join token: this version can't put the secret into it")
-		},
-		Recover: recoverServer,
+		NewSecret: server.NewSecret,
+		LongToken: server.LongToken,
+		Recover:   recoverServer,
 		InspectSnapshot: func(r io.Reader) (*snapshotInfo, error) {
 			s, err := server.InspectSnapshot(r)
 			return &snapshotInfo{

@@ -84,6 +84,11 @@ func (c *Client) RemoveMember(ctx context.Context, leader, id string, force bool
 	return err
 }
 
+// Removed tells a node that it has been removed: Raft no longer talks to it.
+func (c *Client) Removed(ctx context.Context, node string) error {
+	return c.post(ctx, node, "/removed", Empty{})
+}
+
 // Promote asks the leader to give a node a vote.
 func (c *Client) Promote(ctx context.Context, leader, id string) error {
 	return c.post(ctx, leader, "/members/"+url.PathEscape(id)+"/promote", Empty{})

@@ -36,6 +36,8 @@ type Node interface {
 	ApplyForwarded(ctx context.Context, from string, batch []consensus.Forwarded) []consensus.ForwardResult
 	VerifiedIndex(ctx context.Context) (uint64, error)
 	GrantLease(ctx context.Context, node string) error
+	// Removed tells this node that it has been taken out of the cluster for good.
+	Removed()
 	// RestoreSnapshot replaces the whole state; see consensus.
 	RestoreSnapshot(ctx context.Context, r io.Reader, force bool) error
 }
@@ -84,6 +86,7 @@ func Handler(cfg Config) http.Handler {
 	on("POST "+prefix+"/lease", func(r *http.Request, from string) (any, error) {
 		return Empty{}, cfg.Node.GrantLease(r.Context(), from)
 	})
+	on("POST "+prefix+"/removed", func(*http.Request, string) (any, error) { cfg.Node.Removed(); return Empty{}, nil })
 	on("DELETE "+prefix+"/members/{id}", func(r *http.Request, _ string) (any, error) {
 		return Empty{}, cfg.Node.RemoveMember(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") != "")
 	})
