@@ -40,8 +40,8 @@ var faults = []fault{
 
 // faultsOf is what a simulation draws from.
 func (w *world) faultsOf() []fault {
-	if w.powerful {
-		return []fault{{"power cut of all", powerCutAll}, {"power cut", powerCut}, {"the leader cut off", cutLeader}}
+	if w.focus != nil {
+		return w.focus
 	}
 	return faults
 }
@@ -231,6 +231,20 @@ func freeze(w *world) func() {
 	h := w.some()
 	h.freeze(true)
 	return during([]*host{h}, func() { h.freeze(false) })
+}
+
+// freezeLeader stops the leader until there is another.
+func freezeLeader(w *world) func() {
+	h := w.leader()
+	if h == nil {
+		h = w.some()
+	}
+	h.freeze(true)
+	wake := time.Now().Add(w.between(10*time.Second, 40*time.Second))
+	return during([]*host{h}, func() {
+		w.net.sleep(time.Until(wake))
+		h.freeze(false)
+	})
 }
 
 // kill ends the process, which is started again as an init system does: at once.

@@ -17,6 +17,7 @@ const settleWithin = 90 * time.Second
 func (w *world) run() {
 	w.found()
 	w.startClients()
+	w.wg.Go(w.watchSingles)
 	for time.Since(w.began) < w.lasts && !w.violated() {
 		w.round()
 	}
@@ -194,6 +195,26 @@ func (w *world) disorder() string {
 		}
 	}
 	return ""
+}
+
+// watchSingles looks all the time whether a single-writer runs twice.
+func (w *world) watchSingles() {
+	for w.net.sleep(500 * time.Millisecond) {
+		on := map[api.Ref]*host{}
+		for _, h := range w.hosts {
+			h.mu.Lock()
+			for ref, p := range h.programs {
+				if !p.single || !h.runs(p) {
+					continue
+				}
+				if o := on[ref]; o != nil {
+					w.violate("single-writer %s runs on host %d and on host %d", ref, o.index, h.index)
+				}
+				on[ref] = h
+			}
+			h.mu.Unlock()
+		}
+	}
 }
 
 // misplaced returns what is wrong with an instance.

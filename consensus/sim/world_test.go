@@ -23,9 +23,9 @@ type setting struct {
 	hosts    int
 	lasts    time.Duration // of simulated time
 	dir      string
-	lies     bool // disks acknowledge what they have not synced
-	powerful bool // mostly power cuts of all machines
-	slowLead bool // new leaders are slow to begin
+	lies     bool          // disks acknowledge what they have not synced
+	focus    []fault       // instead of all
+	hesitate time.Duration // new leaders wait up to as long before they begin
 	verbose  bool
 }
 
@@ -67,6 +67,11 @@ func newWorld(s setting) *world {
 	w.snapshots = uint64(64 << w.rng.IntN(4))
 	w.ledger.init()
 	w.history.init()
+	hesitation.Store(nil)
+	if s.hesitate > 0 {
+		f := func() { w.net.sleep(w.net.upTo(s.hesitate)) }
+		hesitation.Store(&f)
+	}
 	for i := range s.hosts {
 		w.hosts = append(w.hosts, newHost(w, i))
 		w.hosts[i].disk.lies = s.lies
@@ -165,7 +170,7 @@ func (p *process) watch(n *consensus.Node) {
 			w.violate("host %d: its state went back from index %d to %d", p.host.index, last, v.Index())
 		}
 		last = v.Index()
-		if last%16 == 0 {
+		if last%64 == 0 {
 			w.sawHash(p.host, v)
 		}
 		for i := range v.Instances("") {
@@ -253,14 +258,20 @@ func (w *world) sawStart(ref api.Ref, h *host) {
 			}
 			o.mu.Lock()
 			p := o.programs[ref]
-			stopped := o.asleep != nil && time.Now().After(o.leased)
-			runs := p != nil && !p.excused && !stopped && (p.stopping.IsZero() || time.Now().Before(p.stopping))
+			runs := p != nil && o.runs(p)
 			o.mu.Unlock()
 			if runs {
 				w.violate("single-writer %s was started on host %d while host %d ran it", ref, h.index, o.index)
 			}
 		}
 	})
+}
+
+// runs reports whether a program of this machine, whose lock is held, runs and is to
+// blame for it. A machine that stands still can't end it.
+func (h *host) runs(p *program) bool {
+	stands := h.asleep != nil && time.Now().After(h.leased)
+	return !p.excused && !stands && (p.stopping.IsZero() || time.Now().Before(p.stopping))
 }
 
 // logHandler takes what nodes log.
@@ -273,12 +284,8 @@ func (l *logHandler) Enabled(context.Context, slog.Level) bool { return true }
 func (l *logHandler) WithAttrs([]slog.Attr) slog.Handler       { return l }
 func (l *logHandler) WithGroup(string) slog.Handler            { return l }
 
-// Handle notes warnings. A write to a log may take long: that is how a new leader is made
-// to hesitate at the worst moment.
+// Handle notes warnings.
 func (l *logHandler) Handle(_ context.Context, r slog.Record) error {
-	if l.w.slowLead && strings.Contains(r.Message, "entering leader state") {
-		l.w.net.sleep(l.w.net.upTo(4 * time.Second))
-	}
 	if l.w.verbose && r.Level >= slog.LevelWarn {
 		var attrs strings.Builder
 		r.Attrs(func(a slog.Attr) bool { fmt.Fprintf(&attrs, " %s", a); return true })
