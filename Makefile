@@ -9,8 +9,10 @@ export CGO_ENABLED ?= 0
 PORT     ?= 8080
 DATA_DIR ?= .cache/run
 FUZZTIME ?= 30s
+HOURS    ?= 200
+SEED     ?= 1
 
-.PHONY: help run build examples test race soak lint fmt fuzz bench e2e cross clean
+.PHONY: help run build examples test race chaos chaos-short soak sim sim-short lint fmt fuzz bench e2e cross clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,8 +40,37 @@ race: ## the tests under the race detector (needs a C compiler)
 e2e: build examples ## the black-box tests against the real binary, the long ones too
 	TEN_E2E_LONG=1 $(GO) test -count=1 -v -timeout 30m ./e2e/...
 
+chaos: ## break three real servers in every way, about an hour; CHAOS='-chaos.kills=1000 -run Kills' (root)
+	@$(chaos-needs)
+	TEN_CHAOS=1 $(GO) test -count=1 -v -timeout 12h ./e2e/chaos $(CHAOS)
+
+chaos-short: ## the same in three minutes, a few faults of each kind
+	@$(chaos-needs)
+	TEN_CHAOS=1 $(GO) test -count=1 -v -timeout 15m ./e2e/chaos -chaos.short $(CHAOS)
+
+# The tests themselves would skip, and say so.
+define chaos-needs
+[ "$$(id -u)" = 0 ] || { echo "make $@: needs root, for network namespaces" >&2; exit 1; }; \
+for p in ip:iproute2 nft:nftables nsenter:util-linux strace:strace; do \
+  command -v $${p%%:*} >/dev/null || { echo "make $@: $${p%%:*} is missing: apt-get install $${p##*:}" >&2; exit 1; }; done
+endef
+
 soak: ## 100,000 sleep/wake cycles of a whole server with the fake driver
 	TEN_LONG=1 $(GO) test -count=1 -v -timeout 30m -run TestCycles ./server/servertest
+
+# Two processes with one processor each are faster than one with two: a simulation runs
+# one goroutine at a time for most of it.
+sim: ## HOURS (default 200) simulated cluster-hours of faults from SEED on, and the mutants
+	@mkdir -p .cache
+	$(GO) test -c -o .cache/sim.test ./consensus/sim
+	@cd consensus/sim && export GOMAXPROCS=1 GOGC=400 && half=$$(( ($(HOURS) + 1) / 2 )); \
+	  ../../.cache/sim.test -test.run TestSim -test.timeout 6h -seed $(SEED) -hours $$half & first=$$!; \
+	  ../../.cache/sim.test -test.run TestSim -test.timeout 6h -seed $$(( $(SEED) + 1000000 )) -hours $$half; second=$$?; \
+	  wait $$first && exit $$second
+	$(GO) test -count=1 -timeout 30m -run TestMutants -v ./consensus/sim -mutants
+
+sim-short: ## half a simulated cluster-hour, as in make test
+	$(GO) test -count=1 -timeout 10m -v ./consensus/sim
 
 lint: ## golangci-lint, pinned in tools/go.mod
 	$(LINT) run ./...
