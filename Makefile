@@ -46,7 +46,7 @@ chaos: ## break three real servers in every way, about an hour; CHAOS='-chaos.ki
 
 chaos-short: ## the same in three minutes, a few faults of each kind
 	@$(chaos-needs)
-	TEN_CHAOS=1 $(GO) test -count=1 -v -timeout 15m ./e2e/chaos -chaos.short $(CHAOS)
+	TEN_CHAOS=1 $(GO) test -count=1 -v -timeout 15m -parallel 3 ./e2e/chaos -chaos.short $(CHAOS)
 
 # The tests themselves would skip, and say so.
 define chaos-needs
