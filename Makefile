@@ -83,8 +83,8 @@ fuzz: ## every fuzz target for FUZZTIME each (default 30s)
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
-bench: build examples ## the comparisons of docs/benchmarks.md, as ratios measured in one run
-	$(GO) run ./bench
+bench: build examples ## the comparisons of docs/benchmarks.md, as ratios measured in one run; BENCH="-scale 0.1 fleet" chooses
+	$(GO) run ./bench $(BENCH)
 
 cross: ## the client commands build for other systems
 	GOOS=darwin $(GO) build -o /dev/null ./cmd/ten
