@@ -21,6 +21,10 @@ type Member struct {
 	LastContact time.Time
 }
 
+// HeardOf returns when the newest question was sent to which a node has answered, to this
+// one as its leader. Raft asks over connections of its own.
+func (n *Node) HeardOf(id string) time.Time { return n.quorum.contact(raft.ServerID(id)).at }
+
 // Members returns the servers of the cluster, as far as this node knows.
 func (n *Node) Members() []Member {
 	_, leader := n.raft.LeaderWithID()

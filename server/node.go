@@ -301,7 +301,7 @@ func (n *node) settle(ctx context.Context, _ nodeConfig) error {
 	n.onClose(func() error { cancel(); n.wg.Wait(); return nil })
 	n.wg.Go(func() { n.peers.meetAll(run, n.gossipers) })
 	n.wg.Go(func() {
-		leader.Run(run, leader.Config{Cluster: leading{n.consensus}, Prober: prober{n.peers.client}, Logger: n.log, Now: n.now})
+		leader.Run(run, leader.Config{Cluster: leading{n.consensus}, Prober: prober{n.peers.client, n.consensus.HeardOf, n.now}, Logger: n.log, Now: n.now})
 	})
 	n.forgetLost(run) // before anybody joins
 	n.wg.Go(func() { n.followSecret(run) })
