@@ -64,7 +64,7 @@ func benchCPU(ctx context.Context, b *bench) error {
 		}
 		rivals = append(rivals, r)
 	}
-	medians, err := b.race(rivals)
+	medians, err := b.race(ctx, rivals)
 	for _, r := range rivals {
 		if r.name != "ten" && err == nil {
 			fmt.Printf("ten uses %.2f × as much as %s\n", medians["ten"]/medians[r.name], r.name)
@@ -75,12 +75,15 @@ func benchCPU(ctx context.Context, b *bench) error {
 
 // race puts load on the rivals in turns and returns the µs of CPU time that each spends on
 // a request, the median of the rounds.
-func (b *bench) race(rivals []*rival) (map[string]float64, error) {
+func (b *bench) race(ctx context.Context, rivals []*rival) (map[string]float64, error) {
 	rounds, requests := b.scaled(7), max(loadConns, b.scaled(loadRequests))
 	perRequest := map[string][]float64{}
 	for round := range rounds + 1 {
 		for _, r := range rivals {
 			before := cpuTime(r.pids)
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			if err := load(r.addr, r.host, loadConns, requests); err != nil {
 				return nil, fmt.Errorf("load %s: %w", r.name, err)
 			}

@@ -47,7 +47,9 @@ type writer struct {
 func (w *writer) write(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return n.put(ctx, "/api/instances/"+w.ref+"/weight", map[string]any{"weight": w.serial.Add(1) % (api.MaxWeight + 1)})
+	weight := map[string]any{"weight": w.serial.Add(1) % (api.MaxWeight + 1)}
+	_, err := n.call(ctx, "PUT", "/api/instances/"+w.ref+"/weight", weight, nil)
+	return err
 }
 
 // failover returns the time from the leader's death to the next accepted write anywhere,
@@ -57,7 +59,7 @@ func (f *fleet) failover(ctx context.Context, w *writer) (time.Duration, error) 
 	if err != nil {
 		return 0, err
 	}
-	if err := w.write(ctx, leader); err != nil {
+	if err := poll(ctx, patience, func() error { return w.write(ctx, leader) }); err != nil {
 		return 0, fmt.Errorf("write before the leader dies: %w", err)
 	}
 	ctx2, cancel := context.WithCancel(ctx)

@@ -132,8 +132,7 @@ func (n *node) declareOne(ctx context.Context, ref api.Ref) (running, served tim
 		return 0, 0, err
 	}
 	served = time.Since(start)
-	_, err = n.call(ctx, "DELETE", path+"?purge=true", nil, nil)
-	return running, served, err
+	return running, served, n.remove(ctx, path+"?purge=true")
 }
 
 // benchDeclareFleet declares many instances at once, in turns with as many bare starts.

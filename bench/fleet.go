@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -233,10 +234,24 @@ func (n *node) sees(ctx context.Context, want int, good func(api.Member) bool) e
 	return nil
 }
 
-// put declares an object through the server.
+// put declares an object through the server. Like every client it tries again when a leader
+// is lost on the way.
 func (n *node) put(ctx context.Context, path string, object any) error {
-	_, err := n.call(ctx, "PUT", path, object, nil)
-	return err
+	return poll(ctx, patience, func() error {
+		_, err := n.call(ctx, "PUT", path, object, nil)
+		return err
+	})
+}
+
+// remove is put for what is to be gone.
+func (n *node) remove(ctx context.Context, path string) error {
+	return poll(ctx, patience, func() error {
+		_, err := n.call(ctx, "DELETE", path, nil, nil)
+		if err != nil && strings.Contains(err.Error(), strconv.Itoa(http.StatusNotFound)) {
+			return nil // an attempt that seemed to fail had succeeded
+		}
+		return err
+	})
 }
 
 // replicas declares a fleet of service app, and returns its members.
@@ -254,7 +269,7 @@ func (n *node) replicas(ctx context.Context, name string, count int) ([]api.Ref,
 
 // drop removes a fleet and waits until none of its programs is left.
 func (f *fleet) drop(ctx context.Context, by *node, name string) error {
-	if _, err := by.call(ctx, "DELETE", "/api/fleets/app:"+name, nil, nil); err != nil {
+	if err := by.remove(ctx, "/api/fleets/app:"+name); err != nil {
 		return err
 	}
 	return poll(ctx, patience, func() error {

@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -83,7 +84,7 @@ func main() {
 	flag.IntVar(&c.failovers, "failovers", 20, "how often the leader is killed (failover)")
 	flag.IntVar(&c.deaths, "deaths", 10, "how often a follower's node is killed, and how often the leader's (nodedeath)")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *ten, *scale, c, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -47,7 +47,7 @@ type rafts struct {
 func (r *rafts) apply() error { return r.leader.Apply(r.entry, 10*time.Second).Error() }
 
 // bareRaft starts a Raft cluster of so many servers, each with a log of its own on disk.
-func bareRaft(servers int) (*rafts, func(), error) {
+func bareRaft(ctx context.Context, servers int) (*rafts, func(), error) {
 	dir, err := os.MkdirTemp("", "tb-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make directory: %w", err)
@@ -63,7 +63,7 @@ func bareRaft(servers int) (*rafts, func(), error) {
 		}
 		members.Servers = append(members.Servers, raft.Server{ID: raft.ServerID(id), Address: addr})
 	}
-	if err := r.elect(members); err != nil {
+	if err := r.elect(ctx, members); err != nil {
 		r.close()
 		return nil, nil, err
 	}
@@ -96,11 +96,11 @@ func (r *rafts) add(id, path string) (raft.ServerAddress, error) {
 }
 
 // elect makes the servers members of one cluster and waits for its leader.
-func (r *rafts) elect(members raft.Configuration) error {
+func (r *rafts) elect(ctx context.Context, members raft.Configuration) error {
 	if err := r.all[0].BootstrapCluster(members).Error(); err != nil {
 		return fmt.Errorf("bootstrap raft: %w", err)
 	}
-	return poll(context.Background(), time.Minute, func() error {
+	return poll(ctx, time.Minute, func() error {
 		for _, one := range r.all {
 			if one.State() == raft.Leader {
 				r.leader = one

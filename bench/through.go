@@ -13,7 +13,7 @@ import (
 // benchFleetWrites changes weights through a follower, in turns with bare raft.Apply on the
 // leader of three servers on the same disk.
 func benchFleetWrites(ctx context.Context, b *bench) error {
-	r, closeRaft, err := bareRaft(fleetSize)
+	r, closeRaft, err := bareRaft(ctx, fleetSize)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func benchHop(ctx context.Context, b *bench) error {
 		{name: "one hop", addr: owner.addr(), host: hostOf(ref), pids: pids},
 		{name: "two hops", addr: others[0].addr(), host: hostOf(ref), pids: pids},
 	}
-	medians, err := b.race(rivals)
+	medians, err := b.race(ctx, rivals)
 	if err != nil {
 		return err
 	}

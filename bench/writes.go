@@ -22,7 +22,7 @@ const writeClients = 64
 // benchWrites compares service writes through the HTTP API with bare raft.Apply calls
 // on the same disk with the same log store, fsync on, interleaved.
 func benchWrites(ctx context.Context, b *bench) error {
-	r, closeRaft, err := bareRaft(1)
+	r, closeRaft, err := bareRaft(ctx, 1)
 	if err != nil {
 		return err
 	}
