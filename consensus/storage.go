@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +25,9 @@ type rawStore interface {
 }
 
 func openBolt(path string, wait time.Duration) (rawStore, error) {
+	if err := checkLength(path, wait); err != nil {
+		return nil, err
+	}
 	s, err := raftboltdb.New(raftboltdb.Options{
 		Path: path,
 		BoltOptions: &bbolt.Options{
@@ -33,13 +38,39 @@ func openBolt(path string, wait time.Duration) (rawStore, error) {
 			FreelistType:   bbolt.FreelistMapType,
 		},
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("open log %s: another process holds it: is ten already running on this directory?", path)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open log %s: %w", path, err)
+		return nil, openError(path, err)
 	}
 	return s, nil
+}
+
+func openError(path string, err error) error {
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return fmt.Errorf("open log %s: another process holds it: is ten already running on this directory?", path)
+	}
+	return fmt.Errorf("open log %s: %w", path, err)
+}
+
+// checkLength returns an error if the end of a log is missing: bbolt would map what is not
+// there, and the process would die of reading it.
+func checkLength(path string, wait time.Duration) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: wait})
+	if err != nil {
+		return openError(path, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		if size := info.Size(); size < tx.Size() {
+			return fmt.Errorf("open log %s: it has %d bytes of %d: its end was cut off", path, size, tx.Size())
+		}
+		return nil
+	})
+	return errors.Join(err, db.Close())
 }
 
 // storage is what Raft keeps on disk: rawStore with the faults of the layers around it

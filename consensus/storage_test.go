@@ -3,6 +3,7 @@ package consensus
 import (
 	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -293,4 +294,32 @@ func TestDeleteRangeInSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(2*deleteStep+6, 2*deleteStep+7, 4)
+}
+
+// TestCutLog: a log whose end is missing is refused; bbolt would crash of it.
+func TestCutLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raft.db")
+	s, _ := openStorage(t, path, func(string) error { return nil })
+	for i := range uint64(100) {
+		if err := s.StoreLog(&raft.Log{Index: i + 1, Term: 1, Data: make([]byte, 4096)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{info.Size() / 2, 3 * 4096, 100} {
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openBolt(path, time.Second); err == nil {
+			t.Errorf("a log cut to %d bytes of %d is opened", size, info.Size())
+		} else {
+			t.Log(err)
+		}
+	}
 }
