@@ -94,7 +94,7 @@ func TestSyncDelays(t *testing.T) {
 		f.until("all is well", 2*patience, f.well)
 		l.check()
 	}
-	l.end(3)
+	l.end(0.5)
 }
 
 // TestDiskFull: the disk of a node is full: another leads, and it is one of them again

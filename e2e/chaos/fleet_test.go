@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,13 +26,16 @@ type fleet struct {
 	token string
 }
 
-var fleets int // so far
+var fleets atomic.Int32 // so far
 
 // newFleet makes machines on which nothing runs yet.
 func newFleet(t *testing.T, service api.Service) *fleet {
 	t.Helper()
 	if missing != "" {
 		t.Skip("skipped: " + missing)
+	}
+	if *short {
+		t.Parallel() // most of the time goes by until all have a vote
 	}
 	with := *seed
 	if with == 0 {
@@ -42,14 +46,14 @@ func newFleet(t *testing.T, service api.Service) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fleets++
-	f := &fleet{t: t, dir: dir, net: fmt.Sprintf("10.99.%d.", fleets), rand: rand.New(rand.NewPCG(with, 0))} //nolint:gosec // no secret
-	bridge := fmt.Sprintf("br%d", fleets)
+	number := fleets.Add(1)
+	f := &fleet{t: t, dir: dir, net: fmt.Sprintf("10.99.%d.", number), rand: rand.New(rand.NewPCG(with, 0))} //nolint:gosec // no secret
+	bridge := fmt.Sprintf("br%d", number)
 	f.sh("ip link add " + bridge + " type bridge")
 	f.sh("ip addr add " + f.net + "254/24 dev " + bridge)
 	f.sh("ip link set " + bridge + " up")
 	for i := range 3 {
-		name := fmt.Sprintf("n%d-%d", i+1, fleets)
+		name := fmt.Sprintf("n%d-%d", i+1, number)
 		m := newMachine(t, name, fmt.Sprintf("%s%d", f.net, i+1), filepath.Join(dir, name), &f.token)
 		f.sh("ip netns add " + name)
 		f.sh("ip link add v" + name + " type veth peer name eth0 netns " + name)

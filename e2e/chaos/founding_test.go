@@ -110,6 +110,9 @@ func TestWrongCluster(t *testing.T) {
 	two.flags = append(flags[:len(flags):len(flags)], "--join", one.ip, "--secret-file", secret)
 	f.refused(two, "another secret", "another cluster's or another secret's")
 
+	if err := os.RemoveAll(two.dataDir); err != nil {
+		t.Fatal(err)
+	}
 	own := filepath.Join(one.dataDir, ".ten", "secret")
 	two.flags = append(flags[:len(flags):len(flags)], "--secret-file", own)
 	two.start() // a cluster of its own

@@ -36,6 +36,7 @@ type machine struct {
 	client  *http.Client
 
 	mu   sync.Mutex
+	from int64 // where in the log the last start begins
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
 }
@@ -74,6 +75,9 @@ func (m *machine) launch() {
 		m.t.Fatal(err)
 	}
 	defer log.Close() //nolint:errcheck // ten has its own copy
+	if info, err := log.Stat(); err == nil {
+		m.from = info.Size()
+	}
 	args := []string{"--net=/run/netns/" + m.name, m.binary, "serve", "--config", m.config(), "--port", "8080", "--data-dir", m.dataDir}
 	cmd := exec.Command("nsenter", append(args, m.flags...)...) //nolint:gosec // the arguments are ours
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(cleanEnv(), m.env...)
@@ -168,6 +172,15 @@ func (m *machine) wipeOut() {
 func (m *machine) tail(n int) string {
 	b, _ := os.ReadFile(m.logPath())
 	return string(b[max(0, len(b)-n):])
+}
+
+// printed returns how many bytes ten has printed since it was started.
+func (m *machine) printed() int {
+	info, err := os.Stat(m.logPath())
+	if err != nil {
+		return 0
+	}
+	return int(info.Size() - m.from)
 }
 
 // statusError is an answer that is none of success.
