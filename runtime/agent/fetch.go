@@ -34,10 +34,7 @@ func (s *supervisor) fetch() {
 	f := fetch{agent: s.agent, ref: s.ref, from: s.m.DataOn, generation: placement, persist: s.m.Service.Persist()}
 	f.say = func(reason string) { inPhase(func() { s.m.Reason = reason }) }
 	s.m.Reason = "fetching its data from node " + f.from
-	ctx, cancel := context.WithCancel(s.phaseCtx)
-	s.cancelFetch = cancel
-	s.agent.wg.Go(func() {
-		defer cancel()
+	s.cancelFetch = s.inBackground(func(ctx context.Context) {
 		if f.run(ctx) == nil {
 			inPhase(func() { s.dataHere = placement })
 		}

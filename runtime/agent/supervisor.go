@@ -247,12 +247,16 @@ func (s *supervisor) during(work func(ctx context.Context) (then func())) {
 }
 
 // inBackground does work in a goroutine of the agent's; ctx ends with the present phase,
-// whatever context the caller may have.
+// whatever context the caller may have, or with cancel.
 //
 //nolint:contextcheck // see above
-func (s *supervisor) inBackground(work func(ctx context.Context)) {
-	ctx := s.phaseCtx
-	s.agent.wg.Go(func() { work(ctx) })
+func (s *supervisor) inBackground(work func(ctx context.Context)) (cancel context.CancelFunc) {
+	ctx, cancel := context.WithCancel(s.phaseCtx)
+	s.agent.wg.Go(func() {
+		defer cancel()
+		work(ctx)
+	})
+	return cancel
 }
 
 func (s *supervisor) setTimer() {
