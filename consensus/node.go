@@ -103,7 +103,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n.lead.changed = make(chan struct{})
 	n.batch = newBatch(func(entry []byte) raft.ApplyFuture { return n.raft.Apply(entry, enqueueWait) })
 	if err := n.start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open consensus: %w", err), n.Close())
+		return nil, errors.Join(fmt.Errorf("open consensus: %w", err), n.Close()) //nolint:contextcheck // Close takes none
 	}
 	return n, nil
 }

@@ -83,7 +83,7 @@ func (p *Proxy) ServePeer(w http.ResponseWriter, r *http.Request) {
 		p.refuse(w, r, errMovedOn)
 		return
 	}
-	p.forward(w, r, m, true)
+	p.forward(w, r, m, true) //nolint:contextcheck // the request carries it
 }
 
 // unreached deals with a request of which nothing was sent to another node: it waits

@@ -144,7 +144,7 @@ func (p *peers) address(node string) (string, bool) {
 func openKeyring(ctx context.Context, cfg *config.Config, path string, log *slog.Logger) (*secret.Keyring, error) {
 	kept, err := secret.Load(path)
 	if err == nil {
-		warnOtherSecret(cfg, kept, log)
+		warnOtherSecret(ctx, cfg, kept, log)
 		return kept, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -212,11 +212,11 @@ func readJoinToken(cfg *config.Config) (secret.JoinToken, error) {
 }
 
 // warnOtherSecret tells an operator that a file has no effect any more.
-func warnOtherSecret(cfg *config.Config, kept *secret.Keyring, log *slog.Logger) {
+func warnOtherSecret(ctx context.Context, cfg *config.Config, kept *secret.Keyring, log *slog.Logger) {
 	if cfg.Cluster.SecretFile == "" {
 		return
 	}
-	given, err := givenSecrets(context.Background(), cfg)
+	given, err := givenSecrets(ctx, cfg)
 	if err != nil {
 		log.Warn("the secret file has no effect: this server keeps its cluster's secret itself", "file", cfg.Cluster.SecretFile, "error", err)
 		return
@@ -285,7 +285,7 @@ func (p *peers) openGossip(ctx context.Context, clusterID string, meta gossip.Me
 	if err != nil {
 		return fmt.Errorf("open gossip: %w", err)
 	}
-	pool, err := gossip.Open(gossip.Config{
+	pool, err := gossip.Open(gossip.Config{ //nolint:contextcheck // gossip.Open takes none
 		NodeID: p.identity.ID, ClusterID: clusterID, Bind: cmp.Or(bindIP(p.Bind), "0.0.0.0"), Port: port,
 		Advertise: ip, Keys: p.keyring.GossipKeys, KeysChanged: p.keyring.Changed, Meta: meta,
 		Logger: p.log, Now: p.now, Registerer: p.registry,
