@@ -172,7 +172,6 @@ func (q *quorum) ask(s raft.Server, term, commit uint64, answered func(follows b
 		req := &raft.AppendEntriesRequest{
 			RPCHeader:         q.header(),
 			Term:              term,
-			Leader:            q.transport.EncodePeer(q.id, q.transport.LocalAddr()),
 			PrevLogEntry:      commit,
 			LeaderCommitIndex: commit,
 		}
