@@ -164,7 +164,6 @@ func TestAddressesChange(t *testing.T) {
 
 func TestNonvotersConfirmNobody(t *testing.T) {
 	c := newTestCluster(t, 5)
-	leader := c.leader()
 	// Two of the five die and lose their votes: three voters and two others.
 	var spare []*member
 	for _, m := range c.followers()[:2] {
@@ -187,7 +186,8 @@ func TestNonvotersConfirmNobody(t *testing.T) {
 		m.start()
 		<-m.CaughtUp()
 	}
-	if leader = c.leader(); leader.quorum.verify(t.Context()) != nil {
+	leader := c.leader()
+	if leader.quorum.verify(t.Context()) != nil {
 		t.Fatal("with all there it is not confirmed")
 	}
 	c.isolate(append(spare, leader)...)

@@ -52,7 +52,8 @@ func (f *fakeServer) grow(condition string) {
 	}}, {Service: "web", Name: "all", Replicas: 1, Weight: number(40), Revision: 6}}
 	f.joins = []*api.JoinToken{
 		{ID: "0123456789ab", ExpiresAt: noon.Add(time.Hour), MaxUses: 3, Uses: 1, Description: "rack 2"},
-		{ID: "ba9876543210", ExpiresAt: noon.Add(-time.Hour)}, {ID: "ffffffffffff"},
+		{ID: "ba9876543210", ExpiresAt: noon.Add(-time.Hour)},
+		{ID: "ffffffffffff"},
 	}
 	f.plan = []api.Decision{
 		{Ref: api.Ref{Service: "notes", ID: "alice"}, From: "n1", Node: "n2", Reason: "n1 is draining: it has the most room left"},

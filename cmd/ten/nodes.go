@@ -185,7 +185,7 @@ func (a *app) setEligibility(ctx context.Context, node string, e api.Eligibility
 const (
 	seeNodes      = "'ten nodes' lists the nodes"
 	seeFleets     = "'ten fleet ls' lists the fleets, 'ten service list' the services"
-	seeJoinTokens = "'ten join-token ls' lists the join tokens"
+	seeJoinTokens = "'ten join-token ls' lists the join tokens" //nolint:gosec // no credential
 )
 
 // lookUp adds to the error about a name that does not exist what lists those that do.

@@ -147,10 +147,10 @@ func (a *app) printPlan(p *api.PlanResult, names map[string]string) error {
 	for i := range p.Changes {
 		d := &p.Changes[i]
 		from, to := name(d.From), name(d.Node)
-		switch {
-		case d.Node == "":
+		switch d.Node {
+		case "":
 			to = nowhere
-		case d.Node == d.From:
+		case d.From:
 			to = "stays"
 		}
 		t.rows = append(t.rows, []string{d.Ref.String(), from, to, d.Reason})

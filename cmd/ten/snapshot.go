@@ -138,9 +138,16 @@ func (a *app) printSnapshot(s *snapshotInfo) error {
 		at = s.CreatedAt.In(a.zone).Format(time.DateTime)
 	}
 	for _, l := range [][2]string{
-		{"cluster", s.ClusterID}, {"saved", at}, {"by", s.Node}, {"index", strconv.FormatUint(s.Index, 10)},
-		{"format", strconv.Itoa(s.Version)}, {"services", strconv.Itoa(s.Services)}, {"instances", strconv.Itoa(s.Instances)},
-		{"fleets", strconv.Itoa(s.Fleets)}, {"nodes", strconv.Itoa(s.Nodes)}, {"tokens", strconv.Itoa(s.Tokens)},
+		{"cluster", s.ClusterID},
+		{"saved", at},
+		{"by", s.Node},
+		{"index", strconv.FormatUint(s.Index, 10)},
+		{"format", strconv.Itoa(s.Version)},
+		{"services", strconv.Itoa(s.Services)},
+		{"instances", strconv.Itoa(s.Instances)},
+		{"fleets", strconv.Itoa(s.Fleets)},
+		{"nodes", strconv.Itoa(s.Nodes)},
+		{"tokens", strconv.Itoa(s.Tokens)},
 	} {
 		if l[1] == "" {
 			continue

@@ -107,17 +107,17 @@ func (c *Client) RestoreSnapshot(ctx context.Context, leader string, r io.Reader
 	return res.Body.Close()
 }
 
-// Wake, Sleep and Restart ask the node of an instance.
+// Wake has the node of an instance wake it.
 func (c *Client) Wake(ctx context.Context, node string, ref api.Ref) error {
 	return c.post(ctx, node, instancePath(ref)+"/wake", Empty{})
 }
 
-// Sleep is as [Client.Wake].
+// Sleep has the node of an instance put it to sleep.
 func (c *Client) Sleep(ctx context.Context, node string, ref api.Ref) error {
 	return c.post(ctx, node, instancePath(ref)+"/sleep", Empty{})
 }
 
-// Restart is as [Client.Wake].
+// Restart has the node of an instance restart it.
 func (c *Client) Restart(ctx context.Context, node string, ref api.Ref) error {
 	return c.post(ctx, node, instancePath(ref)+"/restart", Empty{})
 }

@@ -10,8 +10,6 @@ import (
 	"github.com/tenement-fleet/tenement/server/servertest"
 )
 
-const appTOML = "[service.app]\ncommand = \"true\"\nisolation = \"process\"\nidle_timeout = 0\n"
-
 // Three nodes are one cluster: what is declared on one is known to all, runs on one, and
 // is reached through each.
 func TestThreeNodes(t *testing.T) {
