@@ -22,14 +22,22 @@ func (n *Node) handOver() {
 	}
 }
 
-// yieldEvery is how often a node with a full disk gives up the leadership, at most: when
-// all disks are full it would go round for ever.
+// yieldEvery is how often a node whose disk stays full gives up the leadership, at most:
+// when all disks are full it would go round for ever.
 const yieldEvery = time.Minute
 
 // yieldDisk leaves the leadership to another server while this one has no room for
 // writes.
 func (n *Node) yieldDisk(ctx context.Context) {
-	if !n.several.Load() || !n.IsLeader() || n.disk.writable() == nil {
+	leads := n.IsLeader()
+	if !leads && n.yielded.IsZero() || !n.several.Load() {
+		return
+	}
+	if n.disk.writable() == nil {
+		n.yielded = time.Time{} // the next time is another one
+		return
+	}
+	if !leads {
 		return
 	}
 	now := n.cfg.Now()

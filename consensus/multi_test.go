@@ -386,30 +386,36 @@ func TestStartWithoutALeader(t *testing.T) {
 }
 
 // A leader whose disk is nearly full leaves its place, and the cluster goes on writing
-// through it.
+// through it; and it does so again when its disk is full another time.
 func TestFullDiskYields(t *testing.T) {
 	c := newTestCluster(t, 3)
 	var full atomic.Bool
+	var looks atomic.Int64 // at a disk with room
 	leader := c.leader()
 	leader.stop()
 	leader.cfg.FreeSpace = func(string) (api.Size, error) {
 		if full.Load() {
 			return 0, nil
 		}
+		looks.Add(1)
 		return api.GiB, nil
 	}
 	leader.start()
 	<-leader.CaughtUp()
-	c.await("its leadership", func() bool {
-		if l := c.leader(); l != leader {
-			_ = l.transferTo(t.Context(), raft.ServerID(leader.ID()))
-		}
-		return leader.IsLeader()
-	})
-	full.Store(true)
-	c.await("another leader", func() bool { return c.leader() != leader })
-	putServices(t, leader.Node, 0, 1)
-	full.Store(false)
+	for n := range 2 {
+		c.await("its leadership", func() bool {
+			if l := c.leader(); l != leader {
+				_ = l.transferTo(t.Context(), raft.ServerID(leader.ID()))
+			}
+			return leader.IsLeader()
+		})
+		full.Store(true)
+		c.await("another leader", func() bool { return c.leader() != leader })
+		putServices(t, leader.Node, n, n+1)
+		before := looks.Load()
+		full.Store(false)
+		c.await("a look at the disk", func() bool { return looks.Load() > before })
+	}
 }
 
 // Writes that wait for others are no fault of this server: it stays.
