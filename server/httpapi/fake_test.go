@@ -93,8 +93,9 @@ func (v *fakeView) Fleets(service string) iter.Seq[*api.Fleet] {
 }
 
 func (v *fakeView) JoinToken(id string) (*api.JoinToken, bool) { t, ok := v.joins[id]; return t, ok }
-func (v *fakeView) JoinTokens() iter.Seq[*api.JoinToken]       { return byKey(v.joins, cmp.Compare) }
-func (v *fakeView) Nodes() iter.Seq[*api.Node]                 { return slices.Values(v.nodes) }
+
+func (v *fakeView) JoinTokens() iter.Seq[*api.JoinToken] { return byKey(v.joins, cmp.Compare) }
+func (v *fakeView) Nodes() iter.Seq[*api.Node]           { return slices.Values(v.nodes) }
 
 func (v *fakeView) Node(id string) (*api.Node, bool) {
 	i := slices.IndexFunc(v.nodes, func(n *api.Node) bool { return n.ID == id })
