@@ -79,6 +79,7 @@ type Transport interface {
 const defaultSpace = 64 * api.MiB
 
 func (c *Config) setDefaults() {
+	c.Testing.apply(c)
 	setDefault(&c.LockWait, time.Second)
 	setDefault(&c.patience, stuckAfter)
 	setDefault(&c.lookEvery, time.Second)
@@ -97,7 +98,6 @@ func (c *Config) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	c.Testing.apply(c)
 	if c.wrap == nil {
 		c.wrap = func(s rawStore) rawStore { return s }
 	}

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -12,6 +13,9 @@ type Testing struct {
 	OpenLog func(dir string) (LogFile, error)
 	// Tune changes Raft's settings.
 	Tune func(*raft.Config)
+	// Patience is how long the disk may keep Raft waiting; 0 for what servers have. False
+	// time goes on while a machine is stopped, and the watchdog with it.
+	Patience time.Duration
 }
 
 // LogFile holds Raft's log, term and vote.
@@ -22,9 +26,13 @@ type LogFile interface {
 }
 
 func (t *Testing) apply(c *Config) {
-	if t != nil && c.tune == nil {
+	if t == nil {
+		return
+	}
+	if c.tune == nil {
 		c.tune = t.Tune
 	}
+	setDefault(&c.patience, t.Patience)
 }
 
 // openLog opens the log in dir.

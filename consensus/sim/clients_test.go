@@ -99,17 +99,23 @@ type client struct {
 	id  int
 	rng *rand.Rand
 	n   int
+
+	think time.Duration
 }
 
 func (w *world) startClients() {
-	for i := range clients {
-		c := &client{w: w, id: i, rng: rand.New(rand.NewPCG(w.seed, uint64(5000+i)))}
+	n, think := clients, thinkTime
+	if w.busy {
+		n, think = 3*clients, thinkTime/4
+	}
+	for i := range n {
+		c := &client{w: w, id: i, think: think, rng: rand.New(rand.NewPCG(w.seed, uint64(5000+i)))}
 		w.wg.Go(c.run)
 	}
 }
 
 func (c *client) run() {
-	for c.w.net.sleep(time.Duration(c.rng.Int64N(int64(thinkTime)))) {
+	for c.w.net.sleep(time.Duration(c.rng.Int64N(int64(c.think)))) {
 		if c.w.quiet.Load() {
 			continue
 		}

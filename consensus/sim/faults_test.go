@@ -248,8 +248,17 @@ func freezeLeader(w *world) func() {
 }
 
 // kill ends the process, which is started again as an init system does: at once.
-func kill(w *world) func() {
-	h, pause := w.some(), w.between(500*time.Millisecond, 3*time.Second)
+func kill(w *world) func() { return w.kill(w.some()) }
+
+func killLeader(w *world) func() {
+	if h := w.leader(); h != nil {
+		return w.kill(h)
+	}
+	return w.kill(w.some())
+}
+
+func (w *world) kill(h *host) func() {
+	pause := w.between(500*time.Millisecond, 3*time.Second)
 	end := during([]*host{h}, func() {})
 	done := make(chan struct{})
 	w.wg.Go(func() {

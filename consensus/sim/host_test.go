@@ -311,6 +311,9 @@ func (p *process) config() consensus.Config {
 			},
 		},
 	}
+	if h.w.patient {
+		cfg.Testing.Patience = time.Hour
+	}
 	if h.index > 0 {
 		cfg.Join = &consensus.Join{ClusterID: h.w.clusterID(), Ask: p.askToJoin}
 	}

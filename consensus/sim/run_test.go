@@ -16,6 +16,9 @@ const settleWithin = 90 * time.Second
 // its time is over, or something is wrong.
 func (w *world) run() {
 	w.found()
+	if w.far {
+		delayed(w)
+	}
 	w.startClients()
 	w.wg.Go(w.watchSingles)
 	for time.Since(w.began) < w.lasts && !w.violated() {

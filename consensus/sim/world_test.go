@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -25,6 +24,9 @@ type setting struct {
 	dir      string
 	lies     bool          // disks acknowledge what they have not synced
 	focus    []fault       // instead of all
+	busy     bool          // many clients that don't rest
+	patient  bool          // no watchdog: it would notice stops that no real one does
+	far      bool          // all links are slow, all the time
 	hesitate time.Duration // new leaders wait up to as long before they begin
 	verbose  bool
 }
@@ -292,11 +294,4 @@ func (l *logHandler) Handle(_ context.Context, r slog.Record) error {
 		l.w.logf("host %d: %s%s", l.p.host.index, r.Message, attrs.String())
 	}
 	return nil
-}
-
-// report returns what to say of a run that failed.
-func (w *world) report(t testing.TB) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	t.Logf("what happened last:\n%s", strings.Join(w.events, "\n"))
 }
