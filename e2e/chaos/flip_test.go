@@ -16,11 +16,7 @@ import (
 func TestFlips(t *testing.T) {
 	f := startFleet(t, plain, 3)
 	victim := f.nodes[2]
-	for n := range 300 { // something to lose
-		if err := f.pick().put(fmt.Sprintf("k%d", n%50), n); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.grow(victim)
 	refused, crashed, harmless, wiped := 0, 0, 0, 0
 	for n := range *flips {
 		f.until("a write", patience, func() error { return f.nodes[n%2].put("flip", n) })
@@ -57,6 +53,39 @@ func TestFlips(t *testing.T) {
 	}
 	f.settle()
 	t.Logf("%d flips: %d refused (%d of them by a crash), %d not hurt, 0 silent; %d times wiped and joined anew", *flips, refused, crashed, harmless, wiped)
+}
+
+// grow writes until there is something to lose: a log, and a snapshot, which all nodes have
+// after one was restored.
+func (f *fleet) grow(m *machine) {
+	f.t.Helper()
+	for n := range 300 {
+		if n == 200 {
+			f.restore()
+		}
+		if err := f.pick().put(fmt.Sprintf("k%d", n%50), n); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.until("a snapshot", patience, func() error {
+		found, err := filepath.Glob(filepath.Join(m.dataDir, ".ten", "raft", "snapshots", "*", "state.bin"))
+		if err == nil && len(found) == 0 {
+			err = errors.New("there is none")
+		}
+		return err
+	})
+}
+
+// restore saves all state and restores it.
+func (f *fleet) restore() {
+	f.t.Helper()
+	saved := filepath.Join(f.dir, "saved.snapshot")
+	for _, args := range [][]string{{"save", saved}, {"restore", saved, "--yes"}} {
+		if _, err := f.nodes[0].ten(append([]string{"cluster", "snapshot"}, args...)...); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.settle()
 }
 
 // reason returns the line that says why ten ended.
