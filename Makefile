@@ -69,7 +69,7 @@ sim: ## HOURS (default 200) simulated cluster-hours of faults from SEED on, and 
 	  wait $$first && exit $$second
 	$(GO) test -count=1 -timeout 30m -run TestMutants -v ./consensus/sim -mutants
 
-sim-short: ## half a simulated cluster-hour, as in make test
+sim-short: ## a third of a simulated cluster-hour, as in make test
 	$(GO) test -count=1 -timeout 10m -v ./consensus/sim
 
 lint: ## golangci-lint, pinned in tools/go.mod

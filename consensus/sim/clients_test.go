@@ -133,7 +133,7 @@ func (c *client) run() {
 		} else {
 			c.w.count("operations that failed", 1)
 		}
-		if calm && c.w.calm.Load() && !ok {
+		if calm != 0 && c.w.calm.Load() == calm && !ok {
 			c.w.violate("an operation at host %d failed after %s although everything works", h.index, time.Since(began))
 		}
 	}

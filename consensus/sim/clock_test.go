@@ -15,7 +15,7 @@ type clock struct{ skew atomic.Int64 }
 // now returns a time as time.Now does on a machine: with two readings. In a bubble
 // time.Now has only one, so that differences of times would jump with the wall clock.
 func (c *clock) now() time.Time {
-	real := time.Now()
+	truth := time.Now()
 	// The layout is that of time.Time, see its documentation: bit 63 of wall says that
 	// there is a monotonic reading, then 33 bits of seconds since 1885, 30 of nanoseconds.
 	type layout struct {
@@ -23,12 +23,12 @@ func (c *clock) now() time.Time {
 		ext  int64
 		loc  *time.Location
 	}
-	wall := real.Add(time.Duration(c.skew.Load()))
+	wall := truth.Add(time.Duration(c.skew.Load()))
 	since1885 := wall.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	var t time.Time
 	l := (*layout)(unsafe.Pointer(&t))
 	l.wall = 1<<63 | uint64(since1885)<<30 | uint64(wall.Nanosecond())
-	l.ext = int64(real.Sub(epoch) + time.Hour)
+	l.ext = int64(truth.Sub(epoch) + time.Hour)
 	l.loc = time.Local
 	return t
 }

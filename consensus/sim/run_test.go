@@ -114,9 +114,9 @@ func (w *world) round() {
 	w.await("order", settleWithin, w.disorder)
 	w.checkLedger()
 	w.quiet.Store(false)
-	w.calm.Store(true)
+	w.calm.Store(int64(w.counted("rounds")) + 1)
 	w.net.sleep(w.between(2*time.Second, 15*time.Second))
-	w.calm.Store(false)
+	w.calm.Store(0)
 	w.count("rounds", 1)
 }
 

@@ -54,8 +54,8 @@ type world struct {
 	places  map[api.Ref]map[uint64]string // node by generation
 	ledger  ledger
 	history history
-	quiet   atomic.Bool // clients pause
-	calm    atomic.Bool // everything works: every write must
+	quiet   atomic.Bool  // clients pause
+	calm    atomic.Int64 // how often everything has worked, while it does: every operation must
 }
 
 func newWorld(s setting) *world {
