@@ -113,7 +113,7 @@ func (d *disk) write(p *process, c change) error {
 	case <-p.gone:
 		return errDead
 	}
-	if !p.host.awake() {
+	if !p.awake() {
 		return errDead
 	}
 	d.mu.Lock()
@@ -133,8 +133,7 @@ func (d *disk) write(p *process, c change) error {
 	fails, lies := d.failNext, d.lies
 	d.failNext = false
 	d.mu.Unlock()
-	p.host.w.net.sleep(takes)
-	if !p.host.awake() {
+	if !p.sleep(takes) || !p.awake() {
 		return errDead
 	}
 	if lies {

@@ -102,7 +102,25 @@ func (h *host) running() (*process, *consensus.Node) {
 }
 
 // awake waits until the machine is not stopped. It returns false if the simulation ended.
-func (h *host) awake() bool {
+func (h *host) awake() bool { return h.awakeUnless(nil) }
+
+// awake waits as that of the machine, but not longer than the process lives: what it does
+// when it is dead must not keep others waiting.
+func (p *process) awake() bool { return p.host.awakeUnless(p.gone) && !p.isDead() }
+
+// sleep returns false if the process died meanwhile.
+func (p *process) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-p.gone:
+		return false
+	}
+}
+
+func (h *host) awakeUnless(gone <-chan struct{}) bool {
 	for {
 		h.mu.Lock()
 		asleep := h.asleep
@@ -112,6 +130,8 @@ func (h *host) awake() bool {
 		}
 		select {
 		case <-asleep:
+		case <-gone:
+			return false
 		case <-h.w.ctx.Done():
 			return false
 		}
@@ -128,9 +148,15 @@ func (h *host) freeze(stop bool) {
 	case !stop && h.asleep != nil:
 		close(h.asleep)
 		h.asleep = nil
-		for _, p := range h.programs {
-			p.excused = p.excused || time.Now().After(h.leased)
-		}
+		h.excuse()
+	}
+}
+
+// excuse notes that programs have outlived their lease while there was no ten to end them:
+// see docs/reliability.md. The caller holds the lock.
+func (h *host) excuse() {
+	for _, p := range h.programs {
+		p.excused = p.excused || time.Now().After(h.leased)
 	}
 }
 
@@ -139,6 +165,7 @@ func (h *host) boot() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.power = true
+	h.excuse()
 	p := &process{host: h, dir: h.dir, gone: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(h.w.ctx)
 	p.transport = newTransport(p)

@@ -80,6 +80,9 @@ func send[Resp any](t *transport, to raft.ServerAddress, command any, data []byt
 		return answerOf[Resp](p.transport.deliver(command, r))
 	})
 	if err != nil {
+		if t.p.isDead() {
+			time.Sleep(time.Millisecond) // Raft tries again at once until it has ended
+		}
 		return err
 	}
 	*resp = *got

@@ -24,6 +24,7 @@ type setting struct {
 	dir      string
 	lies     bool          // disks acknowledge what they have not synced
 	focus    []fault       // instead of all
+	announce bool          // violations are printed when they happen: a mutant may not reach its end
 	busy     bool          // many clients that don't rest
 	patient  bool          // no watchdog: it would notice stops that no real one does
 	far      bool          // all links are slow, all the time
@@ -100,6 +101,9 @@ const maxViolations = 10
 func (w *world) violate(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.logf("VIOLATION: %s", text)
+	if w.announce {
+		fmt.Println("caught: " + text)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.violations) < maxViolations {
@@ -270,9 +274,9 @@ func (w *world) sawStart(ref api.Ref, h *host) {
 }
 
 // runs reports whether a program of this machine, whose lock is held, runs and is to
-// blame for it. A machine that stands still can't end it.
+// blame for it: nothing ends it while the machine stands still, or has no ten.
 func (h *host) runs(p *program) bool {
-	stands := h.asleep != nil && time.Now().After(h.leased)
+	stands := (h.asleep != nil || h.proc == nil) && time.Now().After(h.leased)
 	return !p.excused && !stands && (p.stopping.IsZero() || time.Now().Before(p.stopping))
 }
 
