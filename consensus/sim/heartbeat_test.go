@@ -41,12 +41,7 @@ func scriptedElection(t *testing.T) []string {
 	hesitation.Store(&hesitate)
 	defer hesitation.Store(nil)
 	votersFromTheStart(t, w)
-	for _, h := range w.hosts[1:] {
-		h.proc = &process{host: h, gone: make(chan struct{})}
-		h.proc.ctx, h.proc.cancel = context.WithCancel(w.ctx)
-		h.proc.transport = newTransport(h.proc)
-		w.wg.Go(h.proc.agree)
-	}
+	w.scripted(true)
 	w.hosts[0].ill.begin()
 	w.hosts[0].boot()
 	<-began
@@ -106,8 +101,18 @@ func checksum(l *raft.Log) []byte {
 	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(append(b, l.Data...), crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// agree plays a peer that grants every vote and has every entry.
-func (p *process) agree() {
+// scripted puts peers on all machines but the first.
+func (w *world) scripted(follows bool) {
+	for _, h := range w.hosts[1:] {
+		h.proc = &process{host: h, gone: make(chan struct{})}
+		h.proc.ctx, h.proc.cancel = context.WithCancel(w.ctx)
+		h.proc.transport = newTransport(h.proc)
+		w.wg.Go(func() { h.proc.agree(follows) })
+	}
+}
+
+// agree plays a peer that grants every vote, and has every entry if it follows.
+func (p *process) agree(follows bool) {
 	for {
 		select {
 		case rpc := <-p.transport.consumer:
@@ -118,6 +123,10 @@ func (p *process) agree() {
 			case *raft.RequestVoteRequest:
 				rpc.Respond(&raft.RequestVoteResponse{RPCHeader: header, Term: r.Term, Granted: true}, nil)
 			case *raft.AppendEntriesRequest:
+				if !follows {
+					rpc.Respond(nil, errors.New("not in the script"))
+					continue
+				}
 				rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: header, Term: r.Term, LastLog: r.PrevLogEntry + uint64(len(r.Entries)), Success: true}, nil)
 			default:
 				rpc.Respond(nil, errors.New("not in the script"))
