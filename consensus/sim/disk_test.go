@@ -187,6 +187,7 @@ func (f *file) Close() error { return nil }
 
 func (f *file) read(r func(*content) error) error {
 	if f.p.isDead() {
+		time.Sleep(time.Millisecond) // Raft reads again at once until it has ended
 		return errDead
 	}
 	f.d.mu.Lock()
