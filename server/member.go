@@ -73,11 +73,16 @@ func (n *node) announceMove(ctx context.Context) {
 			moved = moved || r.ID == n.consensus.ID() && r.Address != n.peers.peerAddress()
 		}
 		self, known := n.consensus.View().Node(n.consensus.ID())
-		if !moved || !known {
+		if !known || !moved && self.GossipAddress == n.peers.gossipAddress() {
 			return
 		}
 		said := self.Clone()
 		said.PeerAddress, said.GossipAddress = n.peers.peerAddress(), n.peers.gossipAddress()
+		if !moved {
+			if _, err := n.consensus.DescribeNode(asNode(ctx, n.consensus), *said); err == nil {
+				return
+			}
+		}
 		err := n.atLeader(ctx, func() error { return n.consensus.MoveMember(ctx, *said) },
 			func(leader string) error {
 				_, err := n.peers.client.Join(ctx, leader, peering.JoinRequest{Node: *said, ClusterID: n.consensus.ClusterID()})

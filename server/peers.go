@@ -285,13 +285,22 @@ func (p *peers) openGossip(ctx context.Context, clusterID string, meta gossip.Me
 	if err != nil {
 		return fmt.Errorf("open gossip: %w", err)
 	}
-	pool, err := gossip.Open(gossip.Config{ //nolint:contextcheck // gossip.Open takes none
+	cfg := gossip.Config{
 		NodeID: p.identity.ID, ClusterID: clusterID, Bind: cmp.Or(bindIP(p.Bind), "0.0.0.0"), Port: port,
 		Advertise: ip, Keys: p.keyring.GossipKeys, KeysChanged: p.keyring.Changed, Meta: meta,
 		Logger: p.log, Now: p.now, Registerer: p.registry,
-	})
-	if err != nil {
+	}
+	pool, err := gossip.Open(cfg) //nolint:contextcheck // takes none
+	if err != nil && p.Cluster.GossipPort != 0 && p.Cluster.GossipPort != config.DefaultGossipPort {
 		return fmt.Errorf("open gossip: %w", err)
+	}
+	if err != nil { // somebody else was given the port since it was found free
+		p.log.Warn("the gossip port is taken, another one is used", "port", port, "error", err)
+		cfg.Port = 0
+		if pool, err = gossip.Open(cfg); err != nil { //nolint:contextcheck // takes none
+			return fmt.Errorf("open gossip: %w", err)
+		}
+		_, p.gossips, _ = net.SplitHostPort(pool.Addr().String())
 	}
 	p.gossip.Store(pool)
 	return nil

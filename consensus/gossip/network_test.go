@@ -100,7 +100,8 @@ func TestTwentyNodes(t *testing.T) {
 	})
 }
 
-// 30 % loss and 200 ± 100 ms on the way give no node up.
+// 30 % loss and 200 ± 100 ms on the way give no node up for long: chance may lose all that
+// could refute one suspicion, but not the next word of a node that is alive.
 func TestBadNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := NewNetwork()
@@ -109,11 +110,16 @@ func TestBadNetwork(t *testing.T) {
 			delay := 100*time.Millisecond + rand.N(200*time.Millisecond)
 			return delay, packet && rand.N(100) < 30
 		})
-		time.Sleep(5 * time.Minute)
-		for _, p := range pools {
-			if n := count(p, StateDead); n > 0 {
-				t.Errorf("%s gave up %d members", p.cfg.Meta.Name, n)
+		var given, looks int
+		for range 300 {
+			time.Sleep(time.Second)
+			for _, p := range pools {
+				given += count(p, StateDead)
+				looks += len(pools) - 1
 			}
+		}
+		if given*50 > looks {
+			t.Errorf("members that are alive were given up %d of %d times that they were looked at", given, looks)
 		}
 		net.SetFault(nil)
 		within(t, 5*time.Minute, pools, "well again", func(p *Pool) bool { return count(p, StateAlive) == 5 })

@@ -196,6 +196,10 @@ func TestOpenFilesLimit(t *testing.T) {
 // TestUnderStress starts programs from several goroutines while signals arrive, memory
 // is collected and os/exec starts others.
 func TestUnderStress(t *testing.T) {
+	path, err := exec.LookPath("true")
+	if err != nil {
+		t.Skip(err)
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
 	defer signal.Stop(signals)
@@ -212,10 +216,6 @@ func TestUnderStress(t *testing.T) {
 			}
 		}
 	})
-	path, err := exec.LookPath("true")
-	if err != nil {
-		t.Skip(err)
-	}
 	for range 4 {
 		work.Go(func() {
 			for range 25 {
