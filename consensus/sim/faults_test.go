@@ -393,12 +393,15 @@ func drain(w *world) func() {
 	id := h.nodeID()
 	h.drained.begin()
 	w.setEligibility(id, api.EligibilityDraining)
-	return during([]*host{h}, func() {
-		defer h.drained.end()
-		for w.ctx.Err() == nil && !w.setEligibility(id, api.EligibilityEligible) {
-			w.net.sleep(time.Second)
-		}
-	})
+	end := during([]*host{h}, h.drained.end)
+	return func() {
+		w.wg.Go(func() { // there may be no leader until the other faults have ended
+			defer end()
+			for w.ctx.Err() == nil && !w.setEligibility(id, api.EligibilityEligible) {
+				w.net.sleep(time.Second)
+			}
+		})
+	}
 }
 
 func (w *world) setEligibility(id string, e api.Eligibility) bool {
