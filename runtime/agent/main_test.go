@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -36,11 +38,15 @@ const envProgram = "AGENT_TEST_PROGRAM"
 
 func program(kind string) error {
 	if kind == "stranger" {
-		if _, err := listen(kind); err != nil {
+		ln, err := listen(kind)
+		if err != nil {
 			return err
 		}
 		fmt.Println("listening")
-		select {}
+		for { // without cgo the runtime would call a mere select a deadlock, and end
+			time.Sleep(time.Hour)
+			runtime.KeepAlive(ln)
+		}
 	}
 	name := filepath.Join(os.Getenv("TENEMENT_DATA_DIR"), "starts")
 	before, err := os.ReadFile(name)
