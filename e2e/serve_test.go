@@ -174,7 +174,8 @@ func TestOrdinaryUser(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	out, err := exec.Command(tenBinary, "--data-dir", dir, "doctor").CombinedOutput()
+	cmd := exec.Command(tenBinary, "--data-dir", dir, "doctor", "--port", fmt.Sprint(freePort(t))) // other tests may have the usual one
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("ten doctor: %v\n%s", err, out)
 	}
