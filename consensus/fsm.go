@@ -26,7 +26,8 @@ type fsm struct {
 	mu    sync.Mutex // orders applyAhead with the rest
 	// ahead is the entry up to which applyAhead has applied; Raft does not know.
 	ahead    uint64
-	restores int // how often the state was replaced
+	last     uint64 // entry that was applied
+	restores int    // how often the state was replaced
 }
 
 // Apply implements raft.FSM.
@@ -72,6 +73,7 @@ func (f *fsm) apply(logs []*raft.Log) []any {
 		f.latch.trip(fmt.Errorf("apply log up to entry %d: %w", logs[len(logs)-1].Index, err))
 	}
 	for i, l := range logs {
+		f.last = l.Index
 		if l.Type == raft.LogCommand {
 			out[i], results = results[0], results[1:]
 		}
@@ -90,15 +92,22 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return snapshot{f.store.Snapshot()}, nil
 }
 
-// Restore implements raft.FSM.
+// Restore implements raft.FSM. A snapshot that is older than the state is left alone: what
+// has been seen must not be taken back. Raft goes on after it with entries that are then
+// skipped.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	index := snapshotIndex(r)
+	if index > 0 && index <= f.last {
+		f.ahead = max(f.ahead, f.last)
+		return nil
+	}
 	f.busy.Store(true)
 	defer f.busy.Store(false)
 	err := f.store.Restore(r)
 	if err == nil {
-		f.ahead = 0
+		f.ahead, f.last = 0, index
 		f.restores++
 	}
 	return err

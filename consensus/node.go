@@ -178,10 +178,11 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 		rawStore: n.cfg.wrap(raw), latch: n.latch, now: n.cfg.Now,
 		makeRoom: n.disk.giveUp, synced: n.synced, committed: n.committed,
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.cfg.Logger))
+	snapshotFiles, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, raftLogger(n.cfg.Logger))
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
+	snapshots := snapshots{snapshotFiles}
 	hasLog, err := raft.HasExistingState(n.files, n.files, snapshots)
 	if err != nil {
 		return nil, fmt.Errorf("look for a log: %w", err)
