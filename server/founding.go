@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/transport"
 	"github.com/tenement-fleet/tenement/server/peering"
 )
 
@@ -100,35 +102,46 @@ func (p *peers) look(ctx context.Context, addresses []string) (prospect, error) 
 		if out != (prospect{}) {
 			return out, nil
 		}
-		if why != said {
-			p.log.Info("waiting to join a cluster", "servers", addresses, "reason", why)
-			said = why
+		if why.Error() != said {
+			said = why.Error()
+			level, advice := p.advise(why)
+			p.log.Log(ctx, level, "waiting to join a cluster"+advice, "servers", addresses, "reason", said)
 		}
 		select {
 		case <-time.After(foundingPause):
 		case <-ctx.Done():
-			return prospect{}, fmt.Errorf("join cluster: %s: %w", why, context.Cause(ctx))
+			return prospect{}, fmt.Errorf("join cluster: %s: %w", said, context.Cause(ctx))
 		}
 	}
 }
 
+// advise says whether a reason to wait is one that does not pass by itself, and what to
+// do then: the secret of the first start is kept, so another file alone changes nothing.
+func (p *peers) advise(why error) (slog.Level, string) {
+	if !errors.Is(why, transport.ErrCertificate) {
+		return slog.LevelInfo, ""
+	}
+	return slog.LevelWarn, " that does not accept this server's secret: if both clocks are right, stop this server, " +
+		"remove " + SecretPath(p.Config.DataDir) + " and start it with the secret of that cluster, or with a join token"
+}
+
 // lookOnce returns what the servers say, and why that is not enough.
-func (p *peers) lookOnce(ctx context.Context, addresses []string) (prospect, string) {
+func (p *peers) lookOnce(ctx context.Context, addresses []string) (prospect, error) {
 	peersSeen := map[string]string{} // node id → address, of those without a cluster
-	why := "none of them answers"
+	why := errors.New("none of them answers")
 	for _, a := range addresses {
 		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
 		s, err := peering.StatusVia(ask, p.port.At(a))
 		cancel()
 		switch {
 		case err != nil:
-			why = fmt.Sprintf("%s: %v", a, err)
+			why = fmt.Errorf("%s: %w", a, err)
 		case s.NodeID == p.identity.ID:
 		case s.ClusterID != "":
-			return prospect{clusterID: s.ClusterID}, ""
+			return prospect{clusterID: s.ClusterID}, nil
 		default:
 			peersSeen[s.NodeID] = a
-			why = a + " is of no cluster itself"
+			why = errors.New(a + " is of no cluster itself")
 		}
 	}
 	expect := p.Cluster.BootstrapExpect
@@ -136,35 +149,35 @@ func (p *peers) lookOnce(ctx context.Context, addresses []string) (prospect, str
 		return prospect{}, why
 	}
 	if n := len(peersSeen) + 1; n < expect {
-		return prospect{}, fmt.Sprintf("%d of %d servers are here", n, expect)
+		return prospect{}, fmt.Errorf("%d of %d servers are here", n, expect)
 	}
 	return p.canvass(ctx, peersSeen)
 }
 
 // canvass asks for the promise of all, if this is the server with the lowest id.
-func (p *peers) canvass(ctx context.Context, seen map[string]string) (prospect, string) {
+func (p *peers) canvass(ctx context.Context, seen map[string]string) (prospect, error) {
 	self := p.identity.ID
 	for id := range seen {
 		if id < self {
-			return prospect{}, "server " + id + " is to found the cluster"
+			return prospect{}, errors.New("server " + id + " is to found the cluster")
 		}
 	}
 	req := peering.PromiseRequest{Candidate: self, Expect: p.Cluster.BootstrapExpect}
 	if _, err := p.founding.Promise(req); err != nil {
-		return prospect{}, err.Error()
+		return prospect{}, err
 	}
 	for _, a := range seen {
 		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
 		s, err := peering.PromiseVia(ask, p.port.At(a), req)
 		cancel()
 		if err != nil {
-			return prospect{}, err.Error()
+			return prospect{}, err
 		}
 		if s.ClusterID != "" {
-			return prospect{clusterID: s.ClusterID}, ""
+			return prospect{clusterID: s.ClusterID}, nil
 		}
 	}
-	return prospect{found: true}, ""
+	return prospect{found: true}, nil
 }
 
 // join returns how consensus makes this node a member; nil if it founds a cluster, or is
