@@ -89,6 +89,9 @@ what they are.`,
 			if err != nil {
 				return fmt.Errorf("read snapshot: %w", err)
 			}
+			if !fi.Mode().IsRegular() { // its size is what is sent
+				return refused(cmd, fmt.Errorf("read snapshot: got %s, want a file, not a directory or a pipe", args[0]))
+			}
 			if err := a.confirm(cmd, "replace the whole state of the cluster by "+args[0]+"?", yes); err != nil {
 				return err
 			}
