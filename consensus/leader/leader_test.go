@@ -303,15 +303,17 @@ func between(t *testing.T, what string, got, least, most time.Duration) {
 func TestDeadProcessIsReplaced(t *testing.T) {
 	run(t, func(t *testing.T, f *fakeCluster) {
 		f.two()
-		time.Sleep(time.Minute)
+		// It dies right after a probe, of which there is one each half second: were it at the
+		// same moment, then that probe might be answered or refused.
+		time.Sleep(time.Minute + time.Millisecond)
 		if !func() bool { n, _ := f.View().Node("n2"); return n.Reachable() }() {
 			t.Fatal("down while it answers")
 		}
 		f.answer("n2", ErrRefused)
 		down := waitFor(t, func() bool { return f.status("n2") == api.NodeDown })
-		between(t, "down", down, 1400*time.Millisecond, 2600*time.Millisecond)
+		between(t, "down", down, 2*time.Second, 2600*time.Millisecond)
 		moved := waitFor(t, func() bool { return f.on("replace") == "n1" })
-		between(t, "replaced", down+moved, 2900*time.Millisecond, 4*time.Second)
+		between(t, "replaced", down+moved, 3400*time.Millisecond, 4*time.Second)
 		time.Sleep(time.Hour)
 		if f.on("keep") != "n2" || f.on("stop") != "n2" {
 			t.Errorf("keep is on %s, stop without the lease's end on %s", f.on("keep"), f.on("stop"))
