@@ -64,12 +64,12 @@ sim: ## HOURS (default 200) simulated cluster-hours of faults from SEED on, and 
 	@mkdir -p .cache
 	$(GO) test -c -o .cache/sim.test ./consensus/sim
 	@cd consensus/sim && export GOMAXPROCS=1 GOGC=400 && half=$$(( ($(HOURS) + 1) / 2 )); \
-	  ../../.cache/sim.test -test.run TestSim -test.timeout 6h -lasts 10m -seed $(SEED) -hours $$half & first=$$!; \
-	  ../../.cache/sim.test -test.run TestSim -test.timeout 6h -lasts 10m -seed $$(( $(SEED) + 1000000 )) -hours $$half; second=$$?; \
+	  ../../.cache/sim.test -test.run TestSim -test.timeout 6h -seed $(SEED) -hours $$half & first=$$!; \
+	  ../../.cache/sim.test -test.run TestSim -test.timeout 6h -seed $$(( $(SEED) + 1000000 )) -hours $$half; second=$$?; \
 	  wait $$first && exit $$second
 	$(GO) test -count=1 -timeout 30m -run TestMutants -v ./consensus/sim -mutants
 
-sim-short: ## three simulated cluster-minutes, as in make test
+sim-short: ## a third of a simulated cluster-hour, as in make test
 	$(GO) test -count=1 -timeout 10m -v ./consensus/sim
 
 lint: ## golangci-lint, pinned in tools/go.mod

@@ -18,10 +18,10 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "first seed of the simulations; 0 draws one")
-	hoursFlag = flag.Float64("hours", 0.05, "simulated cluster-hours")
+	hoursFlag = flag.Float64("hours", 0.3, "simulated cluster-hours")
 	runsFlag  = flag.Int("runs", 0, "simulations, instead of -hours")
 	sayFlag   = flag.Bool("say", false, "print what happens")
-	minutes   = flag.Duration("lasts", 3*time.Minute, "simulated time of each simulation")
+	minutes   = flag.Duration("lasts", 10*time.Minute, "simulated time of each simulation")
 )
 
 func TestMain(m *testing.M) {
