@@ -45,11 +45,16 @@ func (a *app) instanceNames(ctx context.Context, service string) []string {
 }
 
 func (a *app) serviceNames(ctx context.Context) []string {
+	return named(ctx, a, (*client.Client).Services, func(s *api.Service) string { return s.Name })
+}
+
+// named asks for a list and returns what the things on it are called.
+func named[T any](ctx context.Context, a *app, list func(*client.Client, context.Context) ([]T, error), name func(T) string) []string {
 	var names []string
 	a.ask(ctx, func(ctx context.Context, c *client.Client) error {
-		list, err := c.Services(ctx)
-		for _, s := range list {
-			names = append(names, s.Name)
+		things, err := list(c, ctx)
+		for _, thing := range things {
+			names = append(names, name(thing))
 		}
 		return err
 	})
@@ -125,15 +130,7 @@ func (a *app) completeNodes(cmd *cobra.Command, args []string, prefix string) ([
 
 // completeNodeFlag completes a node as the value of a flag.
 func (a *app) completeNodeFlag(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-		nodes, err := c.Nodes(ctx)
-		for _, n := range nodes {
-			names = append(names, n.Name)
-		}
-		return err
-	})
-	return matching(names, nil, prefix), noFiles
+	return matching(named(cmd.Context(), a, (*client.Client).Nodes, func(m *api.Member) string { return m.Name }), nil, prefix), noFiles
 }
 
 // completeFleets completes a fleet as the first argument.

@@ -159,14 +159,7 @@ func (a *app) joinTokenRemoveCommand() *cobra.Command {
 		Long:    "Makes a join token worthless. Servers that have joined with it stay.",
 		Example: "  ten join-token rm 2eb1ca695d03",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			var ids []string
-			a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-				tokens, err := c.JoinTokens(ctx)
-				for _, t := range tokens {
-					ids = append(ids, t.ID)
-				}
-				return err
-			})
+			ids := named(cmd.Context(), a, (*client.Client).JoinTokens, func(t *api.JoinToken) string { return t.ID })
 			return matching(ids, args, prefix), noFiles
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {

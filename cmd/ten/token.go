@@ -204,14 +204,7 @@ func (a *app) tokenCommand() *cobra.Command {
 		Use: "revoke ID", Short: "Make a token worthless, at once", Args: between(1, 1),
 		Example: "  ten token revoke 2eb1ca695d03",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-			var ids []string
-			a.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-				tokens, err := c.Tokens(ctx)
-				for _, t := range tokens {
-					ids = append(ids, t.ID)
-				}
-				return err
-			})
+			ids := named(cmd.Context(), a, (*client.Client).Tokens, func(t *api.Token) string { return t.ID })
 			return matching(ids, args, prefix), noFiles
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
