@@ -99,12 +99,14 @@ type dataFetcher struct {
 	node viewer
 	// get is [peering.Client.FetchData].
 	get func(ctx context.Context, node string, ref api.Ref, w io.Writer) error
+	// leaseEnded asks the leader whether a node's lease has certainly ended.
+	leaseEnded func(ctx context.Context, node string) (bool, error)
 }
 
 // Fetch implements agent.Data. There is nothing to be had any more from a node that was
 // removed, that is down for longer than its instances wait, or that says so.
 func (d dataFetcher) Fetch(ctx context.Context, ref api.Ref, from, dir string) error {
-	if err := d.awaitSource(ctx, from); err != nil {
+	if err := d.awaitSource(ctx, ref, from); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(dir)
@@ -139,7 +141,7 @@ func (d dataFetcher) Fetch(ctx context.Context, ref api.Ref, from, dir string) e
 
 // awaitSource returns nil when the node may be asked. A node that is down has the time
 // that the cluster gives it to come back, counted by this node's clock.
-func (d dataFetcher) awaitSource(ctx context.Context, from string) error {
+func (d dataFetcher) awaitSource(ctx context.Context, ref api.Ref, from string) error {
 	var patience <-chan time.Time
 	for {
 		v := d.node.View()
@@ -157,11 +159,27 @@ func (d dataFetcher) awaitSource(ctx context.Context, from string) error {
 		select {
 		case <-v.Changed():
 		case <-patience:
+			if err := d.mayRunAt(ctx, ref, from); err != nil {
+				return err
+			}
 			return fmt.Errorf("%w: that node is down: %s", agent.ErrNoData, n.StatusReason)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// mayRunAt returns an error, which passes, while an instance that must never run twice may
+// still run on a node that is down.
+func (d dataFetcher) mayRunAt(ctx context.Context, ref api.Ref, node string) error {
+	if s, ok := d.node.View().Service(ref.Service); !ok || s.Disconnect() != api.DisconnectStop {
+		return nil
+	}
+	ended, err := d.leaseEnded(ctx, node)
+	if err == nil && !ended {
+		err = api.Errorf(api.CodeConflict, "fetch data of %s: it may still run on a node that is down, whose lease has not ended", ref)
+	}
+	return err
 }
 
 // watchedWriter tells a timer of every write.

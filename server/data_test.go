@@ -174,6 +174,39 @@ func TestFetchDataFromLostNode(t *testing.T) {
 	})
 }
 
+// TestFetchDataOfASingleWriter: an instance that must never run twice does not go on
+// without its data before the lease of the node that had it has ended, however long that
+// takes.
+func TestFetchDataOfASingleWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := moved(t)
+		svc := api.Service{Name: "app", Command: "app", OnDisconnect: api.DisconnectStop}
+		svc.SetDefaults()
+		h.apply(t, state.Command{PutService: &state.PutService{Service: svc}})
+		h.down(t, 3*time.Second)
+		noLeader := errors.New("no leader")
+		for name, c := range map[string]struct {
+			ended bool
+			err   error
+			want  func(error) bool
+		}{
+			"not ended": {false, nil, func(err error) bool { return api.CodeOf(err) == api.CodeConflict && !errors.Is(err, agent.ErrNoData) }},
+			"not known": {false, noLeader, func(err error) bool { return errors.Is(err, noLeader) && !errors.Is(err, agent.ErrNoData) }},
+			"ended":     {true, nil, func(err error) bool { return errors.Is(err, agent.ErrNoData) }},
+		} {
+			d := dataFetcher{node: h, leaseEnded: func(_ context.Context, node string) (bool, error) {
+				if node != "n1" {
+					t.Errorf("%s: asked about %s", name, node)
+				}
+				return c.ended, c.err
+			}}
+			if err := d.Fetch(t.Context(), refOne, "n1", t.TempDir()); !c.want(err) {
+				t.Errorf("%s: Fetch = %v", name, err)
+			}
+		}
+	})
+}
+
 // TestFetchDataStalls: a transfer that stands still is given up.
 func TestFetchDataStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -179,6 +179,23 @@ func (m member) GrantLease(ctx context.Context, id string) error {
 	return m.consensus.GrantLease(ctx, id)
 }
 
+// LeaseEnded implements peering.Node. A leader that was replaced does not know of the
+// leases of the next one: it proves, after it has looked, that it still leads.
+func (m member) LeaseEnded(ctx context.Context, id string) (bool, error) {
+	ended := m.consensus.LeaseEnded(id, m.now())
+	_, err := m.consensus.VerifiedIndex(ctx)
+	return ended && err == nil, err
+}
+
+// leaseEnded asks the leader whether a node's lease has certainly ended.
+func (n *node) leaseEnded(ctx context.Context, id string) (ended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leaseAsk)
+	defer cancel()
+	err = n.atLeader(ctx, func() (err error) { ended, err = member{n}.LeaseEnded(ctx, id); return err },
+		func(leader string) (err error) { ended, err = n.peers.client.LeaseEnded(ctx, leader, id); return err })
+	return ended, err
+}
+
 // redeem accepts the ticket of a join token.
 func (n *node) redeem(ctx context.Context, id string, hash [32]byte) error {
 	t, ok := n.consensus.View().JoinToken(id)

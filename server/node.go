@@ -231,7 +231,7 @@ func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
 		RunDir: n.path("run"), SocketDir: n.path("sock"),
 		Drivers: n.drivers, Specs: specs{n.consensus, n.lease}, Gate: gate{n.router, opts.elsewhere}, Output: n.logs,
 		Readiness: n.readiness, Checker: health.NewChecker(health.CheckerConfig{}), Reporter: n.consensus,
-		Data:      dataFetcher{n.consensus, n.peers.client.FetchData},
+		Data:      dataFetcher{n.consensus, n.peers.client.FetchData, n.leaseEnded},
 		MaxStarts: n.cfg.MaxConcurrentStarts, Now: opts.Now, Logger: n.log, Registerer: n.registry,
 	})
 	if err != nil {

@@ -74,6 +74,11 @@ func (c *Client) Lease(ctx context.Context, leader string) error {
 	return c.post(ctx, leader, "/lease", Empty{})
 }
 
+// LeaseEnded asks the leader whether a node's lease has certainly ended.
+func (c *Client) LeaseEnded(ctx context.Context, leader, node string) (bool, error) {
+	return call[bool](ctx, c.To(leader), http.MethodGet, "/leases/"+url.PathEscape(node)+"/ended", nil)
+}
+
 // RemoveMember asks the leader to remove a node for good.
 func (c *Client) RemoveMember(ctx context.Context, leader, id string, force bool) error {
 	path := "/members/" + url.PathEscape(id)

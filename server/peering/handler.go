@@ -36,6 +36,8 @@ type Node interface {
 	ApplyForwarded(ctx context.Context, from string, batch []consensus.Forwarded) []consensus.ForwardResult
 	VerifiedIndex(ctx context.Context) (uint64, error)
 	GrantLease(ctx context.Context, node string) error
+	// LeaseEnded reports, on the leader, whether a node's lease has certainly ended.
+	LeaseEnded(ctx context.Context, node string) (bool, error)
 	// Removed tells this node that it has been taken out of the cluster for good.
 	Removed()
 	// RestoreSnapshot replaces the whole state; see consensus.
@@ -85,6 +87,9 @@ func Handler(cfg Config) http.Handler {
 	on("GET "+prefix+"/index", func(r *http.Request, _ string) (any, error) { return cfg.Node.VerifiedIndex(r.Context()) })
 	on("POST "+prefix+"/lease", func(r *http.Request, from string) (any, error) {
 		return Empty{}, cfg.Node.GrantLease(r.Context(), from)
+	})
+	on("GET "+prefix+"/leases/{id}/ended", func(r *http.Request, _ string) (any, error) {
+		return cfg.Node.LeaseEnded(r.Context(), r.PathValue("id"))
 	})
 	on("POST "+prefix+"/removed", func(*http.Request, string) (any, error) { cfg.Node.Removed(); return Empty{}, nil })
 	on("DELETE "+prefix+"/members/{id}", func(r *http.Request, _ string) (any, error) {
