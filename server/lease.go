@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
-	"github.com/tenement-fleet/tenement/consensus"
+	"github.com/tenement-fleet/tenement/consensus/state"
 	"github.com/tenement-fleet/tenement/server/peering"
 )
 
@@ -26,12 +26,21 @@ const (
 
 // lease is this node's.
 type lease struct {
-	node   *consensus.Node
+	node   leaseNode
 	client *peering.Client
 	until  atomic.Pointer[time.Time] // by the monotonic clock
 }
 
-func newLease(node *consensus.Node, client *peering.Client) *lease {
+// leaseNode is the part of [consensus.Node] that a lease rests on.
+type leaseNode interface {
+	viewer
+	IsLeader() bool
+	Leader() (id, address string, ok bool)
+	GrantLease(ctx context.Context, node string) error
+	ConsistentView(ctx context.Context) (*state.View, error)
+}
+
+func newLease(node leaseNode, client *peering.Client) *lease {
 	return &lease{node: node, client: client}
 }
 
