@@ -24,7 +24,7 @@ itself: nobody needs to be asked, but only replacing the secret revokes it.`,
 		Example: "  ten join-token --expires 1h --uses 1 > token\n  ten serve --token-file token   # on the new server",
 		Args:    between(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if req.MaxUses < 0 {
+			if cmd.Flags().Changed("uses") && req.MaxUses < 1 { // a count that came out as 0 is not any number
 				return refused(cmd, &api.FieldError{Field: "--uses", Got: strconv.Itoa(req.MaxUses), Want: "1 or more"})
 			}
 			if long {
