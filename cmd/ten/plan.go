@@ -35,6 +35,9 @@ it did. Changes nothing. Exits with 1 if an instance has no place.`,
 				}
 				var err error
 				if result, err = c.Plan(ctx, req); err != nil {
+					if len(args) == 0 { // only a node can be missing
+						err = lookUp(err, seeNodes)
+					}
 					return err
 				}
 				names, err = nodeNames(ctx, c)
