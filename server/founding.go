@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -122,7 +123,7 @@ func (p *peers) advise(why error) (slog.Level, string) {
 		return slog.LevelInfo, ""
 	}
 	return slog.LevelWarn, " that does not accept this server's secret: if both clocks are right, stop this server, " +
-		"remove " + SecretPath(p.Config.DataDir) + " and start it with the secret of that cluster, or with a join token"
+		"remove " + SecretPath(p.DataDir) + " and start it with the secret of that cluster, or with a join token"
 }
 
 // lookOnce returns what the servers say, and why that is not enough.
@@ -256,7 +257,8 @@ func (p *peers) learned(nodes []api.Node) {
 	p.hints.Store(&known)
 }
 
-// replaceFile replaces a file so that after a crash it is the old one or the new one.
+// replaceFile replaces a file so that after a crash it is the old one or the new one, and
+// the new one for sure once this has returned.
 func replaceFile(path string, b []byte) error {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // in the node's own directory
 	if err != nil {
@@ -266,5 +268,12 @@ func replaceFile(path string, b []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path)) //nolint:gosec // in the node's own directory
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
