@@ -132,7 +132,7 @@ func TestRecover(t *testing.T) {
 	putServices(t, f.Node, 10, 20)
 	c.awaitEqual()
 	index, clusterID, id := f.Index(), f.ClusterID(), f.ID()
-	if _, err := RecoverPreview(f.cfg.Dir); err == nil || !strings.Contains(err.Error(), "is ten already running") {
+	if _, err := RecoverPreview(f.cfg.Dir); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "is ten already running") {
 		t.Errorf("while it runs: got %v", err)
 	}
 	for _, m := range c.members {

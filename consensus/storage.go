@@ -15,6 +15,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/tenement-fleet/tenement/api"
 )
 
 // rawStore is where the log, the term and the vote live: a [raftboltdb.BoltStore].
@@ -46,7 +48,7 @@ func openBolt(path string, wait time.Duration) (rawStore, error) {
 
 func openError(path string, err error) error {
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("open log %s: another process holds it: is ten already running on this directory?", path)
+		return api.Errorf(api.CodeConflict, "open log %s: another process holds it: is ten already running on this directory?", path)
 	}
 	return fmt.Errorf("open log %s: %w", path, err)
 }
