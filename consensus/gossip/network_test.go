@@ -100,8 +100,11 @@ func TestTwentyNodes(t *testing.T) {
 	})
 }
 
-// 30 % loss and 200 ± 100 ms on the way give no node up for long: chance may lose all that
-// could refute one suspicion, but not the next word of a node that is alive.
+// 30 % loss and 200 ± 100 ms on the way give no node up for long, and never two at a time.
+// That none is given up at all memberlist can't promise: its queue starts counting anew
+// whenever it is empty for a moment (TransmitLimitedQueue.deleteItem), so that two messages
+// of one length may get one number, and the second then replaces the first. If that was a
+// refutation that nobody has heard yet, then only the next word of that node helps.
 func TestBadNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := NewNetwork()
@@ -110,16 +113,33 @@ func TestBadNetwork(t *testing.T) {
 			delay := 100*time.Millisecond + rand.N(200*time.Millisecond)
 			return delay, packet && rand.N(100) < 30
 		})
-		var given, looks int
+		var given, looks, suspected int
 		for range 300 {
 			time.Sleep(time.Second)
 			for _, p := range pools {
-				given += count(p, StateDead)
+				dead := 0
+				for _, m := range p.Members() {
+					if m.State != StateDead {
+						continue
+					}
+					dead++
+					if d := time.Since(m.Since); d > 45*time.Second {
+						t.Errorf("%s has given up %s, which is alive, for %v", p.cfg.Meta.Name, m.Name, d)
+					}
+				}
+				if dead > 1 {
+					t.Errorf("%s gave up %d members at a time", p.cfg.Meta.Name, dead)
+				}
+				given += dead
+				suspected += count(p, StateSuspect)
 				looks += len(pools) - 1
 			}
 		}
 		if given*50 > looks {
 			t.Errorf("members that are alive were given up %d of %d times that they were looked at", given, looks)
+		}
+		if suspected == 0 {
+			t.Error("nobody was suspected: the network is not bad")
 		}
 		net.SetFault(nil)
 		within(t, 5*time.Minute, pools, "well again", func(p *Pool) bool { return count(p, StateAlive) == 5 })
