@@ -19,10 +19,14 @@ import (
 // member is this node as the other ones may use it.
 type member struct{ *node }
 
-// Ping implements peering.Node.
-func (m member) Ping() peering.Pong {
+// Ping implements peering.Node. A node that has said that it leaves still finishes
+// the requests it has, and is not to be taken for one that is back.
+func (m member) Ping() (peering.Pong, error) {
+	if m.leaving.Load() {
+		return peering.Pong{}, &api.Error{Code: api.CodeUnavailable, Message: "ping: this server is stopping", RetryAfter: api.Seconds(1)}
+	}
 	id, _, _ := m.consensus.Leader()
-	return peering.Pong{NodeID: m.consensus.ID(), Term: m.consensus.Term(), Index: m.consensus.Index(), Leader: id}
+	return peering.Pong{NodeID: m.consensus.ID(), Term: m.consensus.Term(), Index: m.consensus.Index(), Leader: id}, nil
 }
 
 // Join implements peering.Node: what is not the leader's passes the request on.
@@ -244,6 +248,8 @@ func (p prober) Ping(ctx context.Context, id string) error {
 		return nil
 	case errors.Is(err, transport.ErrRefused):
 		return fmt.Errorf("%w: %w", leader.ErrRefused, err)
+	case api.CodeOf(err) == api.CodeUnavailable: // it says itself that it leaves
+		return err
 	case !p.heard(id).Before(begin):
 		return nil
 	default:

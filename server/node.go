@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,6 +75,7 @@ type node struct {
 	api       *httpapi.Server
 	proxy     *proxy.Proxy
 
+	leaving     atomic.Bool   // set before the others are told
 	removed     chan struct{} // closed when the leader says that this node is no longer a member
 	removedOnce sync.Once
 

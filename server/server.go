@@ -262,6 +262,7 @@ func (s *server) end(ctx context.Context, interrupted bool) error {
 	close(s.ended)
 	s.node.api.Close()
 	if !interrupted {
+		s.node.leaving.Store(true)
 		if err := bounded(ctx, leaveWait, s.node.leave); err != nil {
 			s.opts.Logger.Warn("the other nodes don't know that this one comes back", "error", err)
 		}

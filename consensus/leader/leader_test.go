@@ -33,6 +33,7 @@ type fakeCluster struct {
 	contact  time.Time        // with it
 	leases   map[string]bool  // ended
 	answers  map[string]error // of nodes, to Ping; absent: none comes
+	slow     time.Duration    // what an answer takes
 	hang     chan struct{}    // Place waits for it, or for its context
 }
 
@@ -133,11 +134,13 @@ func (f *fakeCluster) LeaseEnded(node string, _ time.Time) bool {
 func (f *fakeCluster) Ping(ctx context.Context, node string) error {
 	f.mu.Lock()
 	err, ok := f.answers[node]
+	slow := f.slow
 	f.mu.Unlock()
 	if !ok {
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	time.Sleep(slow)
 	return err
 }
 
@@ -359,9 +362,12 @@ func TestSlowNodeStays(t *testing.T) {
 func TestLeftNodeIsWaitedFor(t *testing.T) {
 	run(t, func(t *testing.T, f *fakeCluster) {
 		f.two()
-		time.Sleep(time.Second)
-		f.do(state.Command{NodeStatus: &state.NodeStatus{ID: "n2", Status: api.NodeLeft, At: time.Now()}})
+		f.set(func(f *fakeCluster) { f.slow = 100 * time.Millisecond })
+		time.Sleep(time.Second + 50*time.Millisecond)
+		// The probe that is under way has been answered, which is heard of after the node
+		// has said that it leaves.
 		f.answer("n2", ErrRefused)
+		f.do(state.Command{NodeStatus: &state.NodeStatus{ID: "n2", Status: api.NodeLeft, At: time.Now()}})
 		between(t, "down", waitFor(t, func() bool { return f.status("n2") == api.NodeDown }), 4*time.Minute, 6*time.Minute)
 	})
 }

@@ -161,13 +161,18 @@ func watchNode(ctx context.Context, cfg Config, clock clock, id string) error {
 	tick := time.NewTicker(cfg.Times.ProbeEvery)
 	defer tick.Stop()
 	for {
+		// The node as it was before the question: an answer is older than what the node has
+		// said meanwhile, that it leaves for instance.
+		asked, known := cfg.Cluster.View().Node(id)
 		o := probe(ctx, cfg, id)
 		if ctx.Err() != nil {
 			return nil
 		}
 		w.saw(o, time.Now())
-		if err := judge(ctx, cfg, clock, id, &w); err != nil {
-			return err
+		if known {
+			if err := judge(ctx, cfg, clock, asked, &w); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-tick.C:
@@ -190,14 +195,11 @@ func probe(ctx context.Context, cfg Config, id string) outcome {
 	}
 }
 
-// judge stores the node's status if it has changed.
-func judge(ctx context.Context, cfg Config, clock clock, id string, w *watch) error {
-	n, ok := cfg.Cluster.View().Node(id)
-	if !ok {
-		return nil
-	}
+// judge stores the node's status if it is not that of n any more, which is what was known
+// when the last probe began; what has been stored since then stays.
+func judge(ctx context.Context, cfg Config, clock clock, n *api.Node, w *watch) error {
 	now := clock.now()
-	status := state.NodeStatus{ID: id, At: now, Since: n.StatusSince}
+	status := state.NodeStatus{ID: n.ID, At: now, Since: n.StatusSince}
 	reason, since := w.verdict(n.Status == api.NodeLeft, time.Now())
 	switch {
 	case w.failures == 0 && !n.Reachable():
@@ -212,6 +214,6 @@ func judge(ctx context.Context, cfg Config, clock clock, id string, w *watch) er
 	default:
 		return nil
 	}
-	cfg.Logger.Info("node is "+string(status.Status), "node", id, "name", n.Name, "reason", reason)
+	cfg.Logger.Info("node is "+string(status.Status), "node", n.ID, "name", n.Name, "reason", reason)
 	return cfg.Cluster.SetNodeStatus(ctx, status)
 }

@@ -25,7 +25,7 @@ const prefix = "/peer/v1"
 
 // Node is this node as the others may use it.
 type Node interface {
-	Ping() Pong
+	Ping() (Pong, error)
 	Join(ctx context.Context, from string, req JoinRequest) (JoinAnswer, error)
 	// Leave tells the leader that a node stops and is expected back.
 	Leave(ctx context.Context, node string) error
@@ -80,7 +80,7 @@ func Handler(cfg Config) http.Handler {
 	on := func(route string, f func(r *http.Request, from string) (any, error)) {
 		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, f) })
 	}
-	on("GET "+prefix+"/ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping(), nil })
+	on("GET "+prefix+"/ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping() })
 	on("POST "+prefix+"/join", h.join)
 	on("POST "+prefix+"/leave", func(r *http.Request, from string) (any, error) { return Empty{}, cfg.Node.Leave(r.Context(), from) })
 	on("POST "+prefix+"/commands", h.commands)
