@@ -124,7 +124,15 @@ func (f *fakeServer) routeCluster(mux *http.ServeMux) {
 			answer(w, in)
 		}
 	})
-	mux.HandleFunc("POST /api/plan", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /api/plan", func(w http.ResponseWriter, r *http.Request) {
+		var req api.PlanRequest
+		_ = json.NewDecoder(r.Body).Decode(&req) // an empty one is fine
+		for _, node := range req.Drain {
+			if !slices.ContainsFunc(f.members, func(m api.Member) bool { return m.Name == node || m.ID == node }) {
+				refuse(w, api.Errorf(api.CodeNotFound, "no node %q", node))
+				return
+			}
+		}
 		answer(w, api.PlanResult{Index: f.index, Changes: append([]api.Decision{}, f.plan...)})
 	})
 	f.routeFleets(mux)
