@@ -18,7 +18,10 @@ import (
 
 var mutantsFlag = flag.Bool("mutants", false, "build this module with mistakes in it, and see that they are found")
 
-const mutantEnv = "TENEMENT_SIM_MUTANT"
+const (
+	mutantEnv  = "TENEMENT_SIM_MUTANT"
+	controlEnv = "TENEMENT_SIM_CONTROL" // the same simulations without the mistake
+)
 
 type edit struct{ file, old, new string }
 
@@ -78,7 +81,8 @@ const (
 	mutantLasts = 5 * time.Minute
 )
 
-// TestMutants builds each mutant and sees it caught.
+// TestMutants builds each mutant and sees it caught, and the same simulations find
+// nothing without the mistake.
 func TestMutants(t *testing.T) {
 	skipUnderRace(t)
 	if !*mutantsFlag {
@@ -90,7 +94,7 @@ func TestMutants(t *testing.T) {
 			if run == "" {
 				run = "TestMutant"
 			}
-			out, err := runMutant(t, m, run)
+			out, err := runMutant(t, m, run, mutantEnv+"="+m.name)
 			if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed {
 				t.Fatal(err)
 			}
@@ -104,12 +108,18 @@ func TestMutants(t *testing.T) {
 			if err == nil || !found {
 				t.Errorf("the mistake was not found: %v\n%s", err, out)
 			}
+			m.edits = nil
+			if out, err := runMutant(t, m, run, mutantEnv+"="+m.name, controlEnv+"=1"); err != nil {
+				t.Errorf("it is found where there is none: %v\n%s", err, out)
+			} else {
+				t.Log("the same without the mistake: nothing found")
+			}
 		})
 	}
 }
 
 // runMutant runs one test of this package, built with the mistakes of a mutant.
-func runMutant(t *testing.T, m mutant, test string) (string, error) {
+func runMutant(t *testing.T, m mutant, test string, env ...string) (string, error) {
 	dir := t.TempDir()
 	replace := map[string]string{}
 	for i, e := range m.edits {
@@ -139,7 +149,7 @@ func runMutant(t *testing.T, m mutant, test string) (string, error) {
 		t.Fatal(err)
 	}
 	c := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-count=1", "-timeout=10m", "-run", "^"+test+"$", "-v", ".")
-	c.Env = append(os.Environ(), mutantEnv+"="+m.name)
+	c.Env = append(os.Environ(), env...)
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
@@ -159,6 +169,9 @@ func TestMutant(t *testing.T) {
 			s := settingOf(mutantSeed + i)
 			s.hosts, s.lasts, s.announce = 3, mutantLasts, true
 			m.set(&s)
+			if os.Getenv(controlEnv) != "" {
+				s.lies = false
+			}
 			if o := simulate(t, s); len(o.violations) > 0 {
 				t.Fatalf("caught after %d simulations, %s (seed %d): %s", i+1, time.Since(began).Round(time.Second), s.seed, o.violations[0])
 			}
