@@ -127,11 +127,6 @@ func (c *Client) Restart(ctx context.Context, node string, ref api.Ref) error {
 	return c.post(ctx, node, instancePath(ref)+"/restart", Empty{})
 }
 
-// Observed returns what a node last saw of its instance.
-func (c *Client) Observed(ctx context.Context, node string, ref api.Ref) (api.Observed, error) {
-	return call[api.Observed](ctx, c.To(node), http.MethodGet, instancePath(ref), nil)
-}
-
 // StorageUsage has a node measure its instance's data.
 func (c *Client) StorageUsage(ctx context.Context, node string, ref api.Ref) (api.Storage, error) {
 	return call[api.Storage](ctx, c.To(node), http.MethodGet, instancePath(ref)+"/storage", nil)

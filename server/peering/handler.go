@@ -46,7 +46,6 @@ type Node interface {
 
 // Runtime is this node's instances; see httpapi.Runtime.
 type Runtime interface {
-	Observed(ref api.Ref) (api.Observed, bool)
 	Wake(ctx context.Context, ref api.Ref) error
 	Sleep(ctx context.Context, ref api.Ref) error
 	Restart(ctx context.Context, ref api.Ref) error
@@ -98,7 +97,6 @@ func Handler(cfg Config) http.Handler {
 	on("POST "+prefix+"/members/{id}/promote", func(r *http.Request, _ string) (any, error) {
 		return Empty{}, cfg.Node.Promote(r.Context(), r.PathValue("id"))
 	})
-	on("GET "+prefix+"/instances/{ref}", h.observed)
 	on("GET "+prefix+"/instances/{ref}/storage", h.storage)
 	for name, act := range map[string]func(context.Context, api.Ref) error{
 		"wake": cfg.Runtime.Wake, "sleep": cfg.Runtime.Sleep, "restart": cfg.Runtime.Restart,
@@ -188,18 +186,6 @@ func (h *handler) commands(r *http.Request, from string) (any, error) {
 		return nil, api.Errorf(api.CodeTooLarge, "apply commands: got %d, want at most %d", len(batch), consensus.MaxForwarded)
 	}
 	return h.Node.ApplyForwarded(r.Context(), from, batch), nil
-}
-
-func (h *handler) observed(r *http.Request, _ string) (any, error) {
-	ref, err := api.ParseRef(r.PathValue("ref"))
-	if err != nil {
-		return nil, err
-	}
-	o, ok := h.Runtime.Observed(ref)
-	if !ok {
-		return nil, api.Errorf(api.CodeNotFound, "observe instance %s: it is not on this node", ref)
-	}
-	return o, nil
 }
 
 func (h *handler) storage(r *http.Request, _ string) (any, error) {
