@@ -53,15 +53,18 @@ func newBatch(apply func([]byte) raft.ApplyFuture) *batch {
 	return &batch{apply: apply, flights: make(chan flight, maxFlights), empty: make(chan struct{})}
 }
 
-// add gives p to Raft, now or as soon as what is being written is written.
-func (b *batch) add(p proposal) {
+// add gives proposals to Raft, now or as soon as what is being written is written. Those
+// that are given at once share that write.
+func (b *batch) add(some ...proposal) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		p.done <- answer{err: errClosing}
+		for _, p := range some {
+			p.done <- answer{err: errClosing}
+		}
 		return
 	}
-	b.waiting = append(b.waiting, p)
+	b.waiting = append(b.waiting, some...)
 	if !b.writing {
 		b.send()
 	}

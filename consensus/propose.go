@@ -32,29 +32,48 @@ func (n *Node) propose(ctx context.Context, c *state.Command) (state.Result, err
 
 // commit has one command written and applied if there is room for it on the disk.
 func (n *Node) commit(ctx context.Context, c *state.Command) (state.Result, error) {
-	if err := n.View().Allows(c); err != nil {
-		return state.Result{}, err
-	}
-	if err := n.disk.writable(); err != nil {
-		n.metrics.refused.Inc()
+	if err := n.allows(c); err != nil {
 		return state.Result{}, err
 	}
 	return n.write(ctx, c)
 }
 
+// allows returns nil if a command may be written: every member knows what it means, and
+// there is room for it on the disk.
+func (n *Node) allows(c *state.Command) error {
+	if err := n.View().Allows(c); err != nil {
+		return err
+	}
+	if err := n.disk.writable(); err != nil {
+		n.metrics.refused.Inc()
+		return err
+	}
+	return nil
+}
+
 // write has one command written and applied, and returns what it resulted in. When ctx
 // ends first the command may still take effect.
 func (n *Node) write(ctx context.Context, c *state.Command) (state.Result, error) {
-	c.Time = n.cfg.Now().UTC()
-	b, err := c.Encode()
+	p, err := n.newProposal(c)
 	if err != nil {
 		return state.Result{}, err
 	}
 	if err := n.takeSlot(ctx); err != nil {
 		return state.Result{}, err
 	}
-	p := proposal{command: b, done: make(chan answer, 1)}
 	n.batch.add(p)
+	return n.outcome(ctx, p)
+}
+
+// newProposal encodes a command, as proposed now.
+func (n *Node) newProposal(c *state.Command) (proposal, error) {
+	c.Time = n.cfg.Now().UTC()
+	b, err := c.Encode()
+	return proposal{command: b, done: make(chan answer, 1)}, err
+}
+
+// outcome waits for what becomes of a proposal that has been added.
+func (n *Node) outcome(ctx context.Context, p proposal) (state.Result, error) {
 	select {
 	case a := <-p.done:
 		if a.err == nil {
@@ -70,12 +89,8 @@ func (n *Node) write(ctx context.Context, c *state.Command) (state.Result, error
 
 // takeSlot waits until fewer than maxPending things are pending.
 func (n *Node) takeSlot(ctx context.Context) error {
-	select {
-	case <-n.closing: // these first, for the next select takes any
-		return errClosing
-	case <-n.latch.done:
-		return stopped(n.latch.err)
-	default:
+	if err := n.open(); err != nil { // first, for the select takes any
+		return err
 	}
 	select {
 	case n.slots <- struct{}{}:
@@ -86,6 +101,31 @@ func (n *Node) takeSlot(ctx context.Context) error {
 		return errClosing
 	case <-n.latch.done:
 		return stopped(n.latch.err)
+	}
+}
+
+// trySlot is takeSlot where it need not wait.
+func (n *Node) trySlot() bool {
+	if n.open() != nil {
+		return false
+	}
+	select {
+	case n.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// open returns why nothing new is taken in, if so it is.
+func (n *Node) open() error {
+	select {
+	case <-n.closing:
+		return errClosing
+	case <-n.latch.done:
+		return stopped(n.latch.err)
+	default:
+		return nil
 	}
 }
 

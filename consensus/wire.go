@@ -60,8 +60,8 @@ func decodeCommand(b []byte) (*state.Command, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("decode command: something follows its end")
 	}
-	if _, err := c.Encode(); err != nil {
-		return nil, fmt.Errorf("decode command: %w", err)
+	if !c.Valid() {
+		return nil, errors.New("decode command: want exactly one operation")
 	}
 	return &c, nil
 }

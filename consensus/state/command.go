@@ -106,8 +106,8 @@ type Place struct {
 // only if the instance exists at the generation before this one and the node exists: a
 // plan made on an older view can't undo a newer decision.
 //
-// When an instance that was ever started leaves a node and its service keeps data, its
-// DataNode becomes that node, unless its data were still elsewhere.
+// When an instance that was ever started leaves a node and its service keeps data, or must
+// never run twice, its DataNode becomes that node, unless its data were still elsewhere.
 type Placement struct {
 	Ref        api.Ref `json:"ref"`
 	Node       string  `json:"node"`
@@ -190,6 +190,9 @@ func (c *Command) operation() operation {
 	}
 	return op
 }
+
+// Valid reports whether exactly one operation is set.
+func (c *Command) Valid() bool { return c.operation() != nil }
 
 // Encode returns the command's bytes, to become part of an [Entry].
 func (c *Command) Encode() ([]byte, error) {
