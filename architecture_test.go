@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"runtime/namespace":   {"runtime/namespace", "runtime/process", "runtime/driver", "api"},
 	"runtime/fake":        {"runtime/fake", "runtime/driver", "api"},
 	"runtime/archive":     {},
+	"runtime/fence":       {},
 	"runtime/agent":       {"runtime", "api"},
 	"runtime/health":      {"runtime/health", "api"},
 	"runtime/logs":        {"runtime/logs", "runtime/tiny", "api"},

@@ -42,6 +42,9 @@ func (s dataSender) send(ctx context.Context, ref api.Ref, to string, w io.Write
 	if err := s.permit(ref, to); err != nil {
 		return err
 	}
+	if svc, ok := s.node.View().Service(ref.Service); ok && !svc.Persist() {
+		return api.Errorf(api.CodeNotFound, "send data of %s: its service keeps none", ref)
+	}
 	root, err := s.open(ref)
 	if errors.Is(err, fs.ErrNotExist) {
 		return api.Errorf(api.CodeNotFound, "send data of %s: there is none here", ref)
@@ -114,15 +117,13 @@ func (d dataFetcher) Fetch(ctx context.Context, ref api.Ref, from, dir string) e
 		return fmt.Errorf("open data directory: %w", err)
 	}
 	defer root.Close() //nolint:errcheck // what is in it is synced by the caller
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(dataStall, func() { cancel(errors.New("the transfer stands still")) })
-	defer stalled.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 
 	in, out := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {
-		err := d.get(ctx, from, ref, &watchedWriter{out, stalled})
+		err := d.receive(ctx, ref, from, out)
 		_ = out.CloseWithError(err) // never fails
 		sent <- err
 	}()
@@ -137,6 +138,28 @@ func (d dataFetcher) Fetch(ctx context.Context, ref api.Ref, from, dir string) e
 	default:
 		return err
 	}
+}
+
+// Await implements agent.Data. A node sends data, of which there are none here, only of
+// what has ended on it.
+func (d dataFetcher) Await(ctx context.Context, ref api.Ref, from string) error {
+	err := d.awaitSource(ctx, ref, from)
+	if err == nil {
+		err = d.receive(ctx, ref, from, io.Discard)
+	}
+	if errors.Is(err, agent.ErrNoData) || api.CodeOf(err) == api.CodeNotFound {
+		return nil
+	}
+	return err
+}
+
+// receive writes to w what the node sends, unless it stands still.
+func (d dataFetcher) receive(ctx context.Context, ref api.Ref, from string, w io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(dataStall, func() { cancel(errors.New("the transfer stands still")) })
+	defer stalled.Stop()
+	return d.get(ctx, from, ref, &watchedWriter{w, stalled})
 }
 
 // awaitSource returns nil when the node may be asked. A node that is down has the time

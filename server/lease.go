@@ -2,11 +2,15 @@ package server
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/state"
+	"github.com/tenement-fleet/tenement/runtime/agent"
+	"github.com/tenement-fleet/tenement/runtime/fence"
 	"github.com/tenement-fleet/tenement/server/peering"
 )
 
@@ -22,13 +26,23 @@ const (
 	// it adds a margin for clocks that run at different speeds.
 	leaseGrace = 5 * time.Second
 	leaseEnd   = leaseTerm + leaseGrace + 2*time.Second
+	// leaseKill is how long after the lease's end a guard ends what still runs.
+	leaseKill = leaseGrace + time.Second
 )
 
 // lease is this node's.
 type lease struct {
 	node   leaseNode
 	client *peering.Client
-	until  atomic.Pointer[time.Time] // by the monotonic clock
+	log    *slog.Logger
+	// now is the time since the machine was booted; it goes on while that is suspended.
+	now   func() time.Duration
+	until atomic.Int64 // a time of now; 0 never
+	// fence ends what outlives the lease when this process can't; nil on the nodes of tests.
+	fence *fence.Fence
+	// fences reports whether something may run here that needs a lease, whatever its service
+	// says by now.
+	fences func() bool
 }
 
 // leaseNode is the part of [consensus.Node] that a lease rests on.
@@ -40,13 +54,74 @@ type leaseNode interface {
 	ConsistentView(ctx context.Context) (*state.View, error)
 }
 
-func newLease(node leaseNode, client *peering.Client) *lease {
-	return &lease{node: node, client: client}
+func newLease(node leaseNode, client *peering.Client, log *slog.Logger) *lease {
+	return &lease{node: node, client: client, log: log, now: fence.Now, fences: func() bool { return true }}
 }
 
-func (l *lease) held() bool {
-	until := l.until.Load()
-	return until != nil && time.Now().Before(*until)
+func (l *lease) held() bool { return l.left() > 0 }
+
+// left is how long it is held still.
+func (l *lease) left() time.Duration { return time.Duration(l.until.Load()) - l.now() }
+
+// resume has what runs here since before this process guarded at once: when its lease has
+// ended already, it is ended before anything is waited for.
+func (l *lease) resume(runDir string) error {
+	if l.fence == nil {
+		return nil
+	}
+	if l.alone() {
+		return l.fence.Rest()
+	}
+	found, err := agent.AnyFenced(runDir, agent.BootID())
+	if err == nil && found {
+		err = l.fence.Watch()
+	}
+	if err != nil {
+		return fmt.Errorf("guard programs that must not run twice: %w", err)
+	}
+	return nil
+}
+
+// alone reports whether there is no other node that anything could run on twice.
+func (l *lease) alone() bool {
+	n := 0
+	for range l.node.View().Nodes() {
+		n++
+	}
+	return n < 2
+}
+
+// guard has the guard know of a lease that is about to be held.
+func (l *lease) guard(until time.Duration) error {
+	switch {
+	case l.fence == nil:
+		return nil
+	case l.alone():
+		return l.fence.Rest()
+	default:
+		return l.fence.Extend(until + leaseKill)
+	}
+}
+
+// rest says that there is nothing here that needs a lease.
+func (l *lease) rest() {
+	if l.fence == nil {
+		return
+	}
+	if err := l.fence.Rest(); err != nil {
+		l.log.Warn("the guard of leases does not rest", "error", err)
+	}
+}
+
+// close leaves what runs here to the guard.
+func (l *lease) close() error {
+	if l.fence == nil {
+		return nil
+	}
+	if !l.fences() {
+		l.rest()
+	}
+	return l.fence.Close()
 }
 
 // begin takes the lease before the first look at what runs here, if anything needs one.
@@ -73,14 +148,16 @@ func (l *lease) run(ctx context.Context, changed func()) {
 	for {
 		if l.needed() {
 			l.renew(ctx)
+		} else {
+			l.rest()
 		}
 		if now := l.held(); now != held {
 			held = now
 			changed()
 		}
 		wait := leaseAsk
-		if until := l.until.Load(); held && until != nil {
-			wait = min(wait, time.Until(*until)) // to notice its end at once
+		if held {
+			wait = min(wait, l.left()) // to notice its end at once
 		}
 		select {
 		case <-time.After(max(wait, 10*time.Millisecond)):
@@ -98,11 +175,11 @@ func (l *lease) needed() bool {
 			return true
 		}
 	}
-	return false
+	return l.fences()
 }
 
 func (l *lease) renew(ctx context.Context) {
-	began := time.Now()
+	began := l.now()
 	ctx, cancel := context.WithTimeout(ctx, leaseAsk)
 	defer cancel()
 	var err error
@@ -118,8 +195,12 @@ func (l *lease) renew(ctx context.Context) {
 		// the lease is good once this node knows what the leader knew when it granted it.
 		_, err = l.node.ConsistentView(ctx)
 	}
-	if err == nil {
-		until := began.Add(leaseTerm)
-		l.until.Store(&until)
+	if err != nil {
+		return
 	}
+	if err := l.guard(began + leaseTerm); err != nil {
+		l.log.Error("no lease without a guard: what must never run twice does not run here", "error", err)
+		return
+	}
+	l.until.Store(int64(began + leaseTerm))
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -31,7 +32,9 @@ func (n grantingNode) ConsistentView(context.Context) (*state.View, error) { ret
 func TestLeaseNeedsTheState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node := grantingNode{moved(t), errors.New("the state is old still")}
-		l := newLease(&node, nil)
+		l := newLease(&node, nil, slog.New(slog.DiscardHandler))
+		booted := time.Now()
+		l.now = func() time.Duration { return time.Since(booted) }
 		l.renew(t.Context())
 		if l.held() {
 			t.Error("it is held by a node that does not know what the leader knew")
@@ -56,6 +59,8 @@ type leasing struct {
 	ended map[string]bool
 	err   error
 }
+
+func (leasing) Knows(string) bool { return true }
 
 func (l leasing) LeaseEnded(_ context.Context, node string) (bool, error) {
 	return l.ended[node], l.err

@@ -25,6 +25,7 @@ import (
 	"github.com/tenement-fleet/tenement/proxy/route"
 	"github.com/tenement-fleet/tenement/runtime/agent"
 	"github.com/tenement-fleet/tenement/runtime/driver"
+	"github.com/tenement-fleet/tenement/runtime/fence"
 	"github.com/tenement-fleet/tenement/runtime/health"
 	"github.com/tenement-fleet/tenement/runtime/logs"
 	"github.com/tenement-fleet/tenement/server/config"
@@ -225,7 +226,10 @@ func (n *node) openRouter(_ context.Context, opts nodeConfig) error {
 }
 
 func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
-	n.lease = newLease(n.consensus, n.peers.client)
+	n.lease = newLease(n.consensus, n.peers.client, n.log)
+	if err := n.openFence(opts); err != nil {
+		return err
+	}
 	n.readiness = health.NewReadiness(health.Config{Logger: n.log})
 	n.onClose(n.readiness.Close)
 	a, err := agent.New(agent.Config{
@@ -239,10 +243,26 @@ func (n *node) openAgent(ctx context.Context, opts nodeConfig) error {
 	if err != nil {
 		return err
 	}
-	n.agent = a
+	n.agent, n.lease.fences = a, a.Fences
 	n.onClose(func() error { return bounded(ctx, 30*time.Second, a.Close) })
 	n.pump = newPump(n.consensus, n.router, a.Changed)
 	return nil
+}
+
+// openFence takes over from the guard of the ten before this one.
+func (n *node) openFence(opts nodeConfig) (err error) {
+	if opts.Guard == "" {
+		return nil
+	}
+	n.lease.fence, err = fence.Open(fence.Config{
+		Path: n.path("lease"), LogPath: n.path("guard.log"), BootID: agent.BootID(), Logger: n.log,
+		Program: opts.Guard, Args: []string{n.path("run")},
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.lease.close)
+	return n.lease.resume(n.path("run"))
 }
 
 func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {

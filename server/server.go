@@ -51,6 +51,9 @@ type Options struct {
 	// Program and Args start a successor; the default is this process's own.
 	Program string
 	Args    []string
+	// Guard is the program, whose main function calls [Guard], that ends what must not
+	// run when this process can't; empty means none.
+	Guard string
 	// Drivers are the ways to run a program; the default is every one of this build.
 	Drivers map[api.Isolation]driver.Driver
 	Now     func() time.Time // nil means time.Now

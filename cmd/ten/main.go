@@ -17,6 +17,9 @@ var version = "dev"
 func main() { os.Exit(run()) }
 
 func run() int {
+	if code, is := guard(os.Args); is {
+		return code
+	}
 	ctx, stop := signalContext(context.Background())
 	defer stop()
 	return newApp(platformHooks()).execute(ctx, os.Args[1:])

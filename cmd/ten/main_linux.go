@@ -48,6 +48,9 @@ func platformHooks() hooks {
 	}
 }
 
+// guard is the life of a process of this program that is no command: see server.Guard.
+func guard(args []string) (code int, is bool) { return server.Guard(args) }
+
 // secretOf reads the secret of the server with this data directory: the first, if it has
 // two while one is being replaced.
 func secretOf(dataDir string) (string, error) {
@@ -128,6 +131,7 @@ func serve(ctx context.Context, o serveOptions, tell func(serving)) error {
 	options := server.Options{
 		Load:    func() (_ *config.Config, err error) { cfg, err = load(o); return cfg, err },
 		Version: o.Version, Logger: log, Out: os.Stdout, Now: clock(),
+		Guard: "/proc/self/exe",
 	}
 	// One that replaces another is none of the terminal's: Ctrl-C does not reach it.
 	if tell != nil && os.Getenv("TENEMENT_HANDOVER") == "" {

@@ -49,12 +49,13 @@ func previous(have *api.Instance, p *Placement) *api.Previous {
 }
 
 // dataNode returns the node that has the data of an instance which leaves its own; ""
-// when there are none.
+// when there are none. One that must never run twice leaves at least its process, whose
+// end is to be waited for.
 func (t *txn) dataNode(have *api.Instance) string {
 	if have.DataNode != "" || have.Observed == nil {
 		return have.DataNode
 	}
-	if s, ok := t.services.get(have.Service); ok && !s.spec.Persist() {
+	if s, ok := t.services.get(have.Service); ok && !s.spec.Persist() && s.spec.Disconnect() != api.DisconnectStop {
 		return ""
 	}
 	return have.Node

@@ -39,6 +39,9 @@ type Data interface {
 	// that id. An error that wraps ErrNoData says that there is nothing to be had from there
 	// any more. Any other is worth another try.
 	Fetch(ctx context.Context, ref api.Ref, from, dir string) error
+	// Await returns nil once nothing of an instance that keeps no data can run on the node
+	// of that id any more. Any error is worth another try.
+	Await(ctx context.Context, ref api.Ref, from string) error
 }
 
 // ErrNoData is the end of an attempt to fetch data that nobody has.

@@ -31,9 +31,9 @@ func (s *supervisor) fetch() {
 			}
 		})
 	}
-	f := fetch{agent: s.agent, ref: s.ref, from: s.m.DataOn, generation: placement, persist: s.m.Service.Persist()}
+	f := fetch{agent: s.agent, ref: s.ref, from: s.m.DataOn, generation: placement, persist: s.m.Service.Persist(), fence: fences(s.m.Service)}
 	f.say = func(reason string) { inPhase(func() { s.m.Reason = reason }) }
-	s.m.Reason = "fetching its data from node " + f.from
+	s.m.Reason = f.what()
 	s.cancelFetch = s.inBackground(func(ctx context.Context) {
 		if f.run(ctx) == nil {
 			inPhase(func() { s.dataHere = placement })
@@ -48,7 +48,16 @@ type fetch struct {
 	from       string
 	generation uint64
 	persist    bool
+	fence      bool // it must have ended there
 	say        func(reason string)
+}
+
+// what says what is being done.
+func (f *fetch) what() string {
+	if f.persist {
+		return "fetching its data from node " + f.from
+	}
+	return "waiting until it has ended on node " + f.from
 }
 
 // run returns nil once everything that can be had is here.
@@ -67,7 +76,7 @@ func (f *fetch) run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		f.say(fmt.Sprintf("fetching its data from node %s: %v", f.from, err))
+		f.say(fmt.Sprintf("%s: %v", f.what(), err))
 		level := slog.LevelWarn
 		if api.CodeOf(err) == api.CodeConflict { // it is still ending there
 			level = slog.LevelDebug
@@ -82,8 +91,8 @@ func (f *fetch) run(ctx context.Context) error {
 }
 
 func (f *fetch) attempt(ctx context.Context) error {
-	if !f.persist { // it has become so since
-		return f.agent.arrivals.giveUp(f.ref, f.generation, false)
+	if !f.persist {
+		return f.await(ctx)
 	}
 	if err := f.agent.fetches.Acquire(ctx, 1); err != nil {
 		return err
@@ -103,6 +112,21 @@ func (f *fetch) attempt(ctx context.Context) error {
 		return err
 	}
 	if err := f.agent.arrivals.finish(f.ref, f.generation); err != nil {
+		return err
+	}
+	f.agent.logError("outdated data not removed", f.ref, f.agent.arrivals.clean(f.ref))
+	return nil
+}
+
+// await lets an instance that keeps no data start, with nothing: one that must never run
+// twice when it has ended where it was.
+func (f *fetch) await(ctx context.Context) error {
+	if f.fence {
+		if err := f.agent.cfg.Data.Await(ctx, f.ref, f.from); err != nil {
+			return err
+		}
+	}
+	if err := f.agent.arrivals.giveUp(f.ref, f.generation, false); err != nil {
 		return err
 	}
 	f.agent.logError("outdated data not removed", f.ref, f.agent.arrivals.clean(f.ref))

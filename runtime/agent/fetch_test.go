@@ -19,6 +19,18 @@ import (
 type fakeData struct {
 	calls atomic.Int32
 	fetch hook[func(ctx context.Context, dir string) error] // nil: what is there is "theirs"
+	await hook[func() error]                                // nil: it has ended there
+}
+
+func (d *fakeData) Await(_ context.Context, _ api.Ref, from string) error {
+	d.calls.Add(1)
+	if from != "n2" {
+		return fmt.Errorf("no node %s", from)
+	}
+	if f := d.await.get(); f != nil {
+		return f()
+	}
+	return nil
 }
 
 func (d *fakeData) Fetch(ctx context.Context, _ api.Ref, from, dir string) error {
@@ -131,6 +143,38 @@ func TestFetchRetries(t *testing.T) {
 			t.Errorf("a part was taken for the whole, or data %q", n.who(ref1))
 		}
 	})
+}
+
+// TestAwaitEnd: an instance that keeps no data, and must never run twice, waits until it
+// has ended where it was. Any other does not.
+func TestAwaitEnd(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, n *node) {
+			d := &fakeData{}
+			d.await.set(conflict)
+			n.put(func(s *api.Service) {
+				s.StoragePersist = new(false)
+				if stop {
+					s.OnDisconnect = api.DisconnectStop
+				}
+			})
+			n.stale(t, ref1)
+			n.open(d.config)
+			n.arrive(ref1, 2)
+			if stop {
+				time.Sleep(time.Minute)
+				if o := n.expect(ref1, api.StatePending, gateDown); !strings.Contains(o.Reason, "waiting until it has ended on node n2") {
+					t.Errorf("reason %q", o.Reason)
+				}
+				d.await.set(nil)
+				time.Sleep(fetchRetryMax)
+			}
+			n.expectSoon(ref1, api.StateRunning, gateOpen)
+			if n.who(ref1) != "" || n.insts[ref1].DataNode != "" || len(n.leftovers(t)) > 0 || !stop && d.calls.Load() > 0 {
+				t.Errorf("data %q, data node %q, left over %v, %d calls", n.who(ref1), n.insts[ref1].DataNode, n.leftovers(t), d.calls.Load())
+			}
+		})
+	}
 }
 
 // TestFetchNothing: nobody has the data any more. The instance goes on without, loudly,

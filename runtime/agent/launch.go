@@ -88,7 +88,7 @@ func (s *supervisor) launch() {
 	rec := record{
 		Ref: s.ref, BootID: s.agent.cfg.BootID, Start: rand.Text(), Driver: svc.Isolation,
 		ServiceRevision: svc.Revision, SpecSum: s.sum, StopTimeout: svc.StopTimeout,
-		Restarts: s.m.Restarts, Recent: s.m.Recent, Ephemeral: !svc.Persist(),
+		Restarts: s.m.Restarts, Recent: s.m.Recent, Ephemeral: !svc.Persist(), Fence: fences(svc),
 	}
 	answer := make(chan launchResult, 1)
 	s.launched = answer
@@ -103,9 +103,13 @@ func (s *supervisor) launch() {
 func (s *supervisor) onLaunched(r launchResult) {
 	s.launched, s.run = nil, r.run
 	detail := ""
+	s.markFence() // it may have changed meanwhile
 	if r.err != nil {
 		s.agent.cfg.Logger.Warn("start failed", "instance", s.ref, "error", r.err)
 		detail = strings.TrimPrefix(r.err.Error(), "start "+s.ref.String()+": ") // said by whoever shows it
+	}
+	if errors.Is(r.err, errFenced) {
+		s.sync() // as soon as that is known, nothing else is to be said of the start
 	}
 	switch {
 	case r.err == nil:
@@ -163,12 +167,16 @@ func (a *Agent) launch(ctx context.Context, svc *api.Service, r *run) error {
 	if err != nil {
 		return fmt.Errorf("capture output: %w", err)
 	}
-	proc, err := drv.Start(ctx, spec)
+	var proc driver.Process
+	if err = a.mayStart(&r.rec); err == nil {
+		proc, err = drv.Start(ctx, spec)
+	}
 	err = errors.Join(err, spec.Stdout.Close(), spec.Stderr.Close())
 	if proc == nil {
 		return err
 	}
 	r.proc = proc
+	a.endIfFenced(r)
 	handle := proc.Handle()
 	r.rec.Handle = &handle
 	if err := a.records.save(&r.rec); err != nil {

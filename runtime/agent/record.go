@@ -41,6 +41,8 @@ type record struct {
 	Ephemeral       bool         `json:"ephemeral,omitempty"`
 	// ToSleep says that the process was being put to sleep.
 	ToSleep bool `json:"to_sleep,omitempty"`
+	// Fence says that the process must not outlive its node's lease.
+	Fence bool `json:"fence,omitempty"`
 
 	slot int64 // where it is in the file, from 1; 0 not yet
 }
@@ -75,10 +77,11 @@ const (
 // A slot is the checksum of a line of JSON, the line, and whatever was there before. A
 // free one begins with a newline.
 type records struct {
-	mu    sync.Mutex
-	f     *os.File
-	slots int64 // in the file
-	free  []int64
+	mu     sync.Mutex
+	f      *os.File
+	slots  int64 // in the file
+	free   []int64
+	fences map[int64]struct{} // slots of what must not outlive the lease
 }
 
 func openRecords(dir string) (*records, error) {
@@ -86,7 +89,7 @@ func openRecords(dir string) (*records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open run records: %w", err)
 	}
-	return &records{f: f}, nil
+	return &records{f: f, fences: make(map[int64]struct{})}, nil
 }
 
 // load returns every record, and makes every other slot free. It is called once, first.
@@ -118,6 +121,7 @@ func (d *records) load(damaged func(slot int64, err error)) ([]*record, error) {
 			continue
 		}
 		r.slot, d.slots = slot, slot
+		d.note(r)
 		out = append(out, r)
 	}
 	for _, slot := range free {
@@ -174,7 +178,17 @@ func (d *records) save(r *record) error {
 	if _, err := d.f.WriteAt(line, (r.slot-1)*slotSize); err != nil {
 		return fmt.Errorf("write run record: %w", err)
 	}
+	d.note(r)
 	return nil
+}
+
+// note counts the record among those with a fence, or not. The caller holds d.mu.
+func (d *records) note(r *record) {
+	if r.Fence {
+		d.fences[r.slot] = struct{}{}
+	} else {
+		delete(d.fences, r.slot)
+	}
 }
 
 // remove frees the record's slot.
@@ -188,6 +202,7 @@ func (d *records) remove(r *record) error {
 		return fmt.Errorf("remove run record: %w", err)
 	}
 	d.free = append(d.free, r.slot)
+	delete(d.fences, r.slot)
 	r.slot = 0
 	return nil
 }

@@ -320,6 +320,7 @@ func (s *supervisor) sync() {
 	}
 	before := s.instance
 	s.instance, s.m.Service = asg.Instance, asg.Service
+	s.markFence()
 	if asg.Fenced && !s.m.Fenced {
 		s.handle(onFenced, "")
 	}
