@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -18,6 +19,15 @@ import (
 
 // member is this node as the other ones may use it.
 type member struct{ *node }
+
+// Knows implements peering.Node. Raft knows of a member before the state does, also after
+// a restart, and the state of one that is just being moved when Raft does not.
+func (m member) Knows(id string) bool {
+	if _, ok := m.consensus.View().Node(id); ok {
+		return true
+	}
+	return slices.ContainsFunc(m.consensus.Members(), func(r consensus.Member) bool { return r.ID == id })
+}
 
 // Ping implements peering.Node. A node that has said that it leaves still finishes
 // the requests it has, and is not to be taken for one that is back.
@@ -40,9 +50,9 @@ func (m member) Join(ctx context.Context, from string, req peering.JoinRequest) 
 			return peering.JoinAnswer{}, api.Errorf(api.CodeForbidden, "join cluster: node %s asks for node %s", from, req.Node.ID)
 		}
 	}
-	err := m.admit(ctx, req.Node)
+	err := m.admit(ctx, req)
 	if api.CodeOf(err) == api.CodeConflict && m.giveUpName(ctx, req.Node) {
-		err = m.admit(ctx, req.Node)
+		err = m.admit(ctx, req)
 	}
 	if errors.Is(err, consensus.ErrNotLeader) {
 		return m.joinAtLeader(ctx, req)
@@ -58,14 +68,19 @@ func (m member) Join(ctx context.Context, from string, req peering.JoinRequest) 
 	return answer, nil
 }
 
-// admit makes a server a member, or moves one that is to its new address.
-func (m member) admit(ctx context.Context, joins api.Node) error {
+// admit makes a server a member, or moves one that is to its new address. While it is
+// moved Raft may have lost it; only the state tells that it was not removed.
+func (m member) admit(ctx context.Context, req peering.JoinRequest) error {
 	for _, r := range m.consensus.Members() {
-		if r.ID == joins.ID {
-			return m.consensus.MoveMember(ctx, joins)
+		if r.ID == req.Node.ID {
+			return m.consensus.MoveMember(ctx, req.Node)
 		}
 	}
-	return m.consensus.AddMember(ctx, joins)
+	if req.Moves && m.consensus.IsLeader() && !m.Knows(req.Node.ID) {
+		return api.Errorf(api.CodeConflict, "move member %s: node %s has been removed from the cluster: "+
+			"move its data directory away to let it join as a new node", req.Node.Name, req.Node.ID)
+	}
+	return m.consensus.AddMember(ctx, req.Node)
 }
 
 // announceMove tells the leader where this node is, if Raft has another address for it:
@@ -89,7 +104,7 @@ func (n *node) announceMove(ctx context.Context) {
 		}
 		err := n.atLeader(ctx, func() error { return n.consensus.MoveMember(ctx, *said) },
 			func(leader string) error {
-				_, err := n.peers.client.Join(ctx, leader, peering.JoinRequest{Node: *said, ClusterID: n.consensus.ClusterID()})
+				_, err := n.peers.client.Join(ctx, leader, peering.JoinRequest{Node: *said, ClusterID: n.consensus.ClusterID(), Moves: true})
 				return err
 			})
 		if err == nil {
@@ -154,7 +169,7 @@ func (m member) RemoveMember(ctx context.Context, id string, force bool) error {
 	}
 	if known { // the state no longer does
 		m.peers.learned([]api.Node{{ID: id, PeerAddress: address}})
-		if err := bounded(ctx, leaveWait, func(ctx context.Context) error { return m.peers.client.Removed(ctx, id) }); err != nil {
+		if err := bounded(ctx, leaveWait, func(ctx context.Context) error { return m.tellRemoved(ctx, id) }); err != nil {
 			m.log.Info("the removed node does not hear of it, which is no harm if it is gone", "node", id, "error", err)
 		}
 		m.peers.port.Disconnect(id)
@@ -162,8 +177,36 @@ func (m member) RemoveMember(ctx context.Context, id string, force bool) error {
 	return nil
 }
 
-// Removed implements peering.Node.
-func (m member) Removed() { m.removedOnce.Do(func() { close(m.removed) }) }
+// tellRemoved tells a node that it has been removed, again while that knows another leader.
+func (m member) tellRemoved(ctx context.Context, id string) error {
+	for {
+		err := m.peers.client.Removed(ctx, id)
+		if api.CodeOf(err) != api.CodeUnavailable {
+			return err
+		}
+		select {
+		case <-time.After(removedPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+const removedPause = 100 * time.Millisecond
+
+// Removed implements peering.Node. Only a leader removes, and never itself: this node
+// believes no other node while it knows who leads.
+func (m member) Removed(from string) error {
+	leader, _, ok := m.consensus.Leader()
+	if ok && leader != from {
+		return &api.Error{
+			Code: api.CodeUnavailable, RetryAfter: api.Seconds(1),
+			Message: fmt.Sprintf("remove this node: node %s does not lead, as far as this one knows: node %s does", from, leader),
+		}
+	}
+	m.removedOnce.Do(func() { close(m.removed) })
+	return nil
+}
 
 // Promote implements peering.Node.
 func (m member) Promote(ctx context.Context, id string) error { return m.consensus.Promote(ctx, id) }

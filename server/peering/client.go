@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
@@ -212,18 +213,37 @@ func call[T any](ctx context.Context, h *http.Client, method, path string, body 
 	return out, nil
 }
 
+const (
+	// unknownWait is how long a node asks again that does not know this one: a node that
+	// has joined is known everywhere a moment later.
+	unknownWait  = 2 * time.Second
+	unknownPause = 50 * time.Millisecond
+)
+
+// errUnknown is wrapped when the other node does not know this one.
+var errUnknown = fmt.Errorf("%w: the other node does not know this one", consensus.ErrNotSent)
+
 // send returns the response to a request that went well. An error after which nothing
 // can have happened wraps consensus.ErrNotSent or consensus.ErrNotLeader.
 func send(ctx context.Context, h *http.Client, method, path string, body any) (*http.Response, error) {
-	var text io.Reader
+	var text []byte
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
-		text = bytes.NewReader(b)
 	}
-	return sendBody(ctx, h, method, path, text)
+	for end := time.Now().Add(unknownWait); ; {
+		res, err := sendBody(ctx, h, method, path, bytes.NewReader(text))
+		if !errors.Is(err, errUnknown) || time.Now().After(end) {
+			return res, err
+		}
+		select {
+		case <-time.After(unknownPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func sendBody(ctx context.Context, h *http.Client, method, path string, body io.Reader) (*http.Response, error) {
@@ -243,11 +263,24 @@ func sendBody(ctx context.Context, h *http.Client, method, path string, body io.
 	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&p); err != nil || p.Code == "" {
 		return nil, fmt.Errorf("ask peer: %s", res.Status)
 	}
-	if res.Header.Get(headerNotLeader) != "" {
-		return nil, errors.Join(p.Err(), consensus.ErrNotLeader)
+	switch {
+	case res.Header.Get(headerNotLeader) != "":
+		return nil, &nothingDone{p.Err(), consensus.ErrNotLeader}
+	case res.Header.Get(headerUnknown) != "":
+		return nil, &nothingDone{p.Err(), errUnknown}
+	default:
+		return nil, p.Err()
 	}
-	return nil, p.Err()
 }
+
+// nothingDone is an error of another node that has certainly done nothing.
+type nothingDone struct{ err, why error }
+
+// Error implements error.
+func (e *nothingDone) Error() string { return e.err.Error() }
+
+// Unwrap makes both known to errors.Is and errors.As.
+func (e *nothingDone) Unwrap() []error { return []error{e.err, e.why} }
 
 // notSent marks the errors of connections that were never made.
 func notSent(err error) error {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus"
@@ -25,6 +26,8 @@ const prefix = "/peer/v1"
 
 // Node is this node as the others may use it.
 type Node interface {
+	// Knows reports whether a node is one of the cluster, as far as this one has heard.
+	Knows(node string) bool
 	Ping() (Pong, error)
 	Join(ctx context.Context, from string, req JoinRequest) (JoinAnswer, error)
 	// Leave tells the leader that a node stops and is expected back.
@@ -38,8 +41,9 @@ type Node interface {
 	GrantLease(ctx context.Context, node string) error
 	// LeaseEnded reports, on the leader, whether a node's lease has certainly ended.
 	LeaseEnded(ctx context.Context, node string) (bool, error)
-	// Removed tells this node that it has been taken out of the cluster for good.
-	Removed()
+	// Removed tells this node that it has been taken out of the cluster for good. It does
+	// not believe everybody.
+	Removed(from string) error
 	// RestoreSnapshot replaces the whole state; see consensus.
 	RestoreSnapshot(ctx context.Context, r io.Reader, force bool) error
 }
@@ -72,36 +76,51 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Handler answers the other nodes.
+// Handler answers the other nodes. Whoever has the cluster's secret can connect, also a
+// server that has been removed; only nodes of the cluster are answered, but for what a
+// server asks before it is one: what this one is, for a promise, to join, and whether it
+// is there.
 func Handler(cfg Config) http.Handler {
 	h := &handler{cfg}
 	mux := http.NewServeMux()
-	on := func(route string, f func(r *http.Request, from string) (any, error)) {
-		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, f) })
-	}
-	on("GET "+prefix+"/ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping() })
-	on("POST "+prefix+"/join", h.join)
-	on("POST "+prefix+"/leave", func(r *http.Request, from string) (any, error) { return Empty{}, cfg.Node.Leave(r.Context(), from) })
-	on("POST "+prefix+"/commands", h.commands)
-	on("GET "+prefix+"/index", func(r *http.Request, _ string) (any, error) { return cfg.Node.VerifiedIndex(r.Context()) })
-	on("POST "+prefix+"/lease", func(r *http.Request, from string) (any, error) {
-		return Empty{}, cfg.Node.GrantLease(r.Context(), from)
+	h.on(mux, "GET /ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping() })
+	h.on(mux, "POST /join", h.join)
+	mux.Handle("/", h.nodesOnly(h.forNodes()))
+	rest := FoundingHandler(cfg.Founder, mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get(proxy.HeaderInstance) == "":
+			rest.ServeHTTP(w, r)
+		case h.knows(r):
+			cfg.Proxy.ServeHTTP(w, r)
+		default: // the client of the other node waits while the nodes come to agree
+			proxy.NotHere(w)
+		}
 	})
-	on("GET "+prefix+"/leases/{id}/ended", func(r *http.Request, _ string) (any, error) {
-		return cfg.Node.LeaseEnded(r.Context(), r.PathValue("id"))
+}
+
+// forNodes answers the nodes of the cluster.
+func (h *handler) forNodes() http.Handler {
+	mux, node := http.NewServeMux(), h.Node
+	h.on(mux, "POST /leave", func(r *http.Request, from string) (any, error) { return Empty{}, node.Leave(r.Context(), from) })
+	h.on(mux, "POST /commands", h.commands)
+	h.on(mux, "GET /index", func(r *http.Request, _ string) (any, error) { return node.VerifiedIndex(r.Context()) })
+	h.on(mux, "POST /lease", func(r *http.Request, from string) (any, error) { return Empty{}, node.GrantLease(r.Context(), from) })
+	h.on(mux, "GET /leases/{id}/ended", func(r *http.Request, _ string) (any, error) {
+		return node.LeaseEnded(r.Context(), r.PathValue("id"))
 	})
-	on("POST "+prefix+"/removed", func(*http.Request, string) (any, error) { cfg.Node.Removed(); return Empty{}, nil })
-	on("DELETE "+prefix+"/members/{id}", func(r *http.Request, _ string) (any, error) {
-		return Empty{}, cfg.Node.RemoveMember(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") != "")
+	h.on(mux, "POST /removed", func(_ *http.Request, from string) (any, error) { return Empty{}, node.Removed(from) })
+	h.on(mux, "DELETE /members/{id}", func(r *http.Request, _ string) (any, error) {
+		return Empty{}, node.RemoveMember(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") != "")
 	})
-	on("POST "+prefix+"/members/{id}/promote", func(r *http.Request, _ string) (any, error) {
-		return Empty{}, cfg.Node.Promote(r.Context(), r.PathValue("id"))
+	h.on(mux, "POST /members/{id}/promote", func(r *http.Request, _ string) (any, error) {
+		return Empty{}, node.Promote(r.Context(), r.PathValue("id"))
 	})
-	on("GET "+prefix+"/instances/{ref}/storage", h.storage)
+	h.on(mux, "GET /instances/{ref}/storage", h.storage)
 	for name, act := range map[string]func(context.Context, api.Ref) error{
-		"wake": cfg.Runtime.Wake, "sleep": cfg.Runtime.Sleep, "restart": cfg.Runtime.Restart,
+		"wake": h.Runtime.Wake, "sleep": h.Runtime.Sleep, "restart": h.Runtime.Restart,
 	} {
-		on("POST "+prefix+"/instances/{ref}/"+name, func(r *http.Request, _ string) (any, error) {
+		h.on(mux, "POST /instances/{ref}/"+name, func(r *http.Request, _ string) (any, error) {
 			ref, err := api.ParseRef(r.PathValue("ref"))
 			if err != nil {
 				return nil, err
@@ -109,21 +128,41 @@ func Handler(cfg Config) http.Handler {
 			return Empty{}, act(r.Context(), ref)
 		})
 	}
-	on("POST "+prefix+"/logs", h.logs)
+	h.on(mux, "POST /logs", h.logs)
 	mux.HandleFunc("POST "+prefix+"/logs/stream", h.follow)
 	mux.HandleFunc("POST "+prefix+"/snapshot", h.restore)
 	mux.HandleFunc("GET "+prefix+"/instances/{ref}/data", h.data)
-	rest := FoundingHandler(cfg.Founder, mux)
+	return mux
+}
+
+func (h *handler) knows(r *http.Request) bool {
+	from, _ := transport.PeerID(r.Context())
+	return h.Node.Knows(from)
+}
+
+// headerUnknown marks the refusal of a node that is not known, or not yet.
+const headerUnknown = "Tenement-Unknown"
+
+func (h *handler) nodesOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get(proxy.HeaderInstance) != "" {
-			cfg.Proxy.ServeHTTP(w, r)
+		if h.knows(r) {
+			next.ServeHTTP(w, r)
 			return
 		}
-		rest.ServeHTTP(w, r)
+		from, _ := transport.PeerID(r.Context())
+		w.Header().Set(headerUnknown, "1")
+		WriteError(w, api.Errorf(api.CodeForbidden, "answer node %s: it is none of this cluster, as far as this server knows: one that has just joined "+
+			"is known soon; one that has been removed can only join as a new one: stop it, move its data directory away and start it again", from))
 	})
 }
 
 type handler struct{ Config }
+
+// on has requests for a route, "METHOD /path", answered with what f returns.
+func (h *handler) on(mux *http.ServeMux, route string, f func(r *http.Request, from string) (any, error)) {
+	method, path, _ := strings.Cut(route, " ")
+	mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, f) })
+}
 
 // answer writes what f returns, or its error as a problem.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, f func(*http.Request, string) (any, error)) {

@@ -23,6 +23,9 @@ type JoinRequest struct {
 	Node api.Node `json:"node"`
 	// ClusterID is the cluster that the node belongs to already; empty: to none.
 	ClusterID string `json:"cluster_id,omitempty"`
+	// Moves is set by a node that has been a member: one that was removed meanwhile is not
+	// to be made one again.
+	Moves bool `json:"moves,omitempty"`
 }
 
 // JoinAnswer is what a new member needs to know.

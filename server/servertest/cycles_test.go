@@ -22,7 +22,11 @@ import (
 	"github.com/tenement-fleet/tenement/server/servertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// What asks a node that is gone ends a moment after memberlist was shut down.
+		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 func ref(id string) api.Ref { return api.Ref{Service: "app", ID: id} }
 
