@@ -81,3 +81,9 @@ func (n *Node) UseJoinToken(ctx context.Context, id string) (*api.JoinToken, err
 func (n *Node) PutSecret(ctx context.Context, s state.PutSecret) (*state.Secret, error) {
 	return stored[*state.Secret](n.submit(ctx, &state.Command{PutSecret: &s}, n.propose))
 }
+
+// PutSealed stores a value that the state can't read.
+func (n *Node) PutSealed(ctx context.Context, s state.PutSealed) error {
+	_, err := n.submit(ctx, &state.Command{PutSealed: &s}, n.propose)
+	return err
+}

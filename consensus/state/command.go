@@ -48,6 +48,7 @@ type Command struct {
 	DeleteJoinToken *DeleteJoinToken `json:"delete_join_token,omitempty"`
 	UseJoinToken    *UseJoinToken    `json:"use_join_token,omitempty"`
 	PutSecret       *PutSecret       `json:"put_secret,omitempty"`
+	PutSealed       *PutSealed       `json:"put_sealed,omitempty"`
 }
 
 // InitCluster names the cluster, once and for ever.
@@ -179,6 +180,7 @@ func (c *Command) operation() operation {
 		{c.DeleteJoinToken, c.DeleteJoinToken != nil},
 		{c.UseJoinToken, c.UseJoinToken != nil},
 		{c.PutSecret, c.PutSecret != nil},
+		{c.PutSealed, c.PutSealed != nil},
 	} {
 		if o.set {
 			op = o.op

@@ -25,6 +25,7 @@ type data struct {
 	tokens     tree[string, *api.Token]
 	joinTokens tree[string, *api.JoinToken]
 	secret     *Secret
+	sealed     tree[string, *Sealed]
 }
 
 // service is a service and how many instances it has.
@@ -54,6 +55,7 @@ var (
 	fleetsByRef     = &order[api.Ref, *api.Fleet]{(*api.Fleet).Ref, compareRefs}
 	nodesByID       = &order[string, *host]{func(h *host) string { return h.spec.ID }, strings.Compare}
 	tokensByID      = &order[string, *api.Token]{func(t *api.Token) string { return t.ID }, strings.Compare}
+	sealedByName    = &order[string, *Sealed]{func(s *Sealed) string { return s.Name }, strings.Compare}
 	joinTokensByID  = &order[string, *api.JoinToken]{func(t *api.JoinToken) string { return t.ID }, strings.Compare}
 )
 
@@ -81,6 +83,7 @@ func newData() data {
 		nodes:      nodesByID.tree(),
 		tokens:     tokensByID.tree(),
 		joinTokens: joinTokensByID.tree(),
+		sealed:     sealedByName.tree(),
 	}
 }
 

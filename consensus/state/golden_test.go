@@ -23,6 +23,7 @@ var goldens = []struct {
 }{
 	{"001", goldenScript},  // one server: state version 1
 	{"002", goldenScript2}, // many servers: state version 2
+	{"003", goldenScript3}, // sealed values
 }
 
 func goldenScript(d *driven) {
@@ -124,6 +125,25 @@ func goldenScript2(d *driven) {
 		{UseJoinToken: &UseJoinToken{ID: "0123456789ab", At: at(70)}},
 		{UseJoinToken: &UseJoinToken{ID: "0123456789ab", At: at(901)}},
 		{PutSecret: &PutSecret{Phase: api.SecretInstall, Sealed: []byte{1, 2, 3}, IDs: []string{"aa", "bb"}, IfMatch: ptr(uint64(0))}},
+	} {
+		d.do(c)
+	}
+}
+
+// goldenScript3 has the values that only the cluster's servers can read, and what they
+// and a rotation of the secret mean to each other.
+func goldenScript3(d *driven) {
+	seal := func(name, value, secret string, ifMatch *uint64) Command {
+		return Command{PutSealed: &PutSealed{Name: name, Value: []byte(value), SecretID: secret, IfMatch: ifMatch}}
+	}
+	step := func(phase api.SecretPhase, ids ...string) Command {
+		return Command{PutSecret: &PutSecret{Phase: phase, Sealed: []byte{1}, IDs: ids}}
+	}
+	for _, c := range []Command{
+		seal("key", "one", "aa", ptr(uint64(0))), seal("key", "two", "aa", ptr(uint64(0))), seal("other", "x", "aa", nil),
+		step(api.SecretInstall, "aa", "bb"), seal("third", "y", "bb", nil), step(api.SecretUse, "bb", "aa"),
+		step(api.SecretRemove, "bb"), seal("key", "one again", "bb", ptr(uint64(1))), step(api.SecretRemove, "bb"),
+		seal("other", "x again", "bb", nil), step(api.SecretRemove, "bb"), seal("other", "too late", "aa", nil),
 	} {
 		d.do(c)
 	}

@@ -114,6 +114,11 @@ func (r *restorer) object(l *snapshotLine) error {
 		r.joinTokens = r.joinTokens.put(l.JoinToken)
 	case snapshotLine{Secret: l.Secret}:
 		r.secret = l.Secret
+	case snapshotLine{Sealed: l.Sealed}:
+		if l.Sealed.Name == "" {
+			return errors.New("a sealed value without name")
+		}
+		r.sealed = r.sealed.put(l.Sealed)
 	default:
 		return errors.New("several objects on one line")
 	}

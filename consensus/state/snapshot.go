@@ -39,6 +39,7 @@ type snapshotLine struct {
 	Fleet     *api.Fleet     `json:"fleet,omitempty"`
 	JoinToken *api.JoinToken `json:"join_token,omitempty"`
 	Secret    *Secret        `json:"secret,omitempty"`
+	Sealed    *Sealed        `json:"sealed,omitempty"`
 }
 
 type snapshotEnd struct {
@@ -86,6 +87,9 @@ func (v *View) writeLines(out io.Writer) error {
 			return err
 		}
 	}
+	if err := writeAll(enc, v.sealed.all(), func(s *Sealed) snapshotLine { return snapshotLine{Sealed: s} }); err != nil {
+		return err
+	}
 	return enc.Encode(snapshotLine{End: &snapshotEnd{Objects: v.objects()}})
 }
 
@@ -121,7 +125,7 @@ func (v *View) writeInstances(out io.Writer) error {
 }
 
 func (d *data) objects() int {
-	n := d.nodes.len + d.services.len + d.fleets.len + d.instances.len + d.tokens.len + d.joinTokens.len
+	n := d.nodes.len + d.services.len + d.fleets.len + d.instances.len + d.tokens.len + d.joinTokens.len + d.sealed.len
 	if d.secret != nil {
 		n++
 	}

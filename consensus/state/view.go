@@ -149,6 +149,12 @@ func (v *View) JoinTokens() iter.Seq[*api.JoinToken] { return v.joinTokens.all()
 // Secret returns where the rotation of the cluster's secret stands; nil before the first.
 func (v *View) Secret() *Secret { return v.secret }
 
+// Sealed returns a sealed value by name.
+func (v *View) Sealed(name string) (*Sealed, bool) { return v.sealed.get(name) }
+
+// AllSealed yields every sealed value, ordered by name.
+func (v *View) AllSealed() iter.Seq[*Sealed] { return v.sealed.all() }
+
 // Token returns a token by id.
 func (v *View) Token(id string) (*api.Token, bool) { return v.tokens.get(id) }
 
