@@ -94,7 +94,8 @@ func (s *ten) wipeOut() {
 	}
 	for _, proc := range procs {
 		env, _ := os.ReadFile(filepath.Join(proc, "environ"))
-		if strings.Contains(string(env), "\x00TENEMENT_DATA_DIR="+s.dataDir+"/") || strings.HasPrefix(string(env), "TENEMENT_DATA_DIR="+s.dataDir+"/") {
+		args, _ := os.ReadFile(filepath.Join(proc, "cmdline"))
+		if strings.HasPrefix(string(args), "ten: guard of leases\x00"+s.dataDir+"/") || strings.Contains(string(env), "\x00TENEMENT_DATA_DIR="+s.dataDir+"/") || strings.HasPrefix(string(env), "TENEMENT_DATA_DIR="+s.dataDir+"/") {
 			pid, _ := strconv.Atoi(filepath.Base(proc))
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"log/slog"
+	"os"
 
 	"github.com/tenement-fleet/tenement/runtime/agent"
 	"github.com/tenement-fleet/tenement/runtime/fence"
@@ -23,7 +25,8 @@ func newKiller(args []string) (fence.Killer, error) {
 	if err != nil {
 		return nil, err
 	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	return func(ctx context.Context, expired func() bool) (int, error) {
-		return agent.KillFenced(ctx, args[0], agent.BootID(), drivers, expired)
+		return agent.KillFenced(ctx, args[0], agent.BootID(), drivers, expired, log)
 	}, nil
 }

@@ -79,6 +79,9 @@ func toml(s api.Service, first bool) string {
 	if s.OnDisconnect != "" {
 		out += fmt.Sprintf("on_disconnect = %q\n", s.OnDisconnect)
 	}
+	if !s.Persist() {
+		out += "storage_persist = false\n"
+	}
 	out += "[service.app.env]\n"
 	for k, v := range s.Env {
 		out += fmt.Sprintf("%s = %q\n", k, v)

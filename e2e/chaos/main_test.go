@@ -39,6 +39,7 @@ var (
 	bootstraps = flag.Int("chaos.bootstraps", 50, "clusters founded by servers that start together")
 	clocks     = flag.Int("chaos.clocks", 5, "steps of the wall clock")
 	singles    = flag.Int("chaos.singles", 20, "cut-off nodes with a single-writer instance")
+	fenced     = flag.Int("chaos.fences", 16, "single-writer instances whose ten is killed, stopped, restarted, drained")
 	sleepers   = flag.Int("chaos.sleepers", 10, "times 1,000 requests for one sleeper")
 	survivals  = flag.Int("chaos.survivals", 20, "kills of ten while 50 instances serve")
 )
@@ -97,7 +98,7 @@ func shorten() {
 	for name, value := range map[string]string{
 		"kills": "4", "allkills": "1", "pauses": "2", "maxpause": "5s", "partitions": "3", "loss": "5s", "starve": "0s",
 		"syncerrors": "1", "syncdelays": "0", "diskfull": "0", "flips": "3", "upgrades": "1", "bootstraps": "2", "clocks": "0",
-		"singles": "1", "sleepers": "1", "survivals": "1",
+		"singles": "1", "fences": "2", "sleepers": "1", "survivals": "1",
 	} {
 		if !given["chaos."+name] {
 			_ = flag.Set("chaos."+name, value) // of a flag that exists, to what it can be

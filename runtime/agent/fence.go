@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,7 +71,7 @@ const killWait = time.Second
 // KillFenced ends every program that must not outlive the node's lease, for whoever has
 // only the directory of the records. expired is asked before each kill. It returns how
 // many may still run.
-func KillFenced(ctx context.Context, runDir, bootID string, drivers map[api.Isolation]driver.Driver, expired func() bool) (left int, err error) {
+func KillFenced(ctx context.Context, runDir, bootID string, drivers map[api.Isolation]driver.Driver, expired func() bool, log *slog.Logger) (left int, err error) {
 	recs, err := readFenced(runDir, bootID)
 	if err != nil {
 		return 0, err
@@ -95,6 +96,7 @@ func KillFenced(ctx context.Context, runDir, bootID string, drivers map[api.Isol
 		}
 		defer proc.Release()
 		if expired() { // still, now that it is found
+			log.Warn("kill a program whose node's lease has ended", "instance", r.Ref, "pid", r.Handle.PID)
 			errs = append(errs, proc.Kill())
 		}
 		killed = append(killed, proc)

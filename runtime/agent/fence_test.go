@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func TestKillFenced(t *testing.T) {
 		run := filepath.Join(n.dirs, "run")
 		kill := func(boot string, expired bool) (left int) {
 			t.Helper()
-			left, err := KillFenced(t.Context(), run, boot, map[api.Isolation]driver.Driver{api.IsolationProcess: n}, func() bool { return expired })
+			left, err := KillFenced(t.Context(), run, boot, map[api.Isolation]driver.Driver{api.IsolationProcess: n}, func() bool { return expired }, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Error(err)
 			}

@@ -61,21 +61,21 @@ func Open(cfg Config) (*Fence, error) {
 func (f *Fence) Watch() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.watch()
-}
-
-func (f *Fence) watch() error {
-	if f.closed {
-		return errors.New("start guard of leases: closed")
-	}
 	if f.child != nil {
 		return nil
+	}
+	return f.start(f.lease)
+}
+
+// start starts a guard, for which that lease is on file from the first.
+func (f *Fence) start(l Lease) error {
+	if f.closed {
+		return errors.New("start guard of leases: closed")
 	}
 	c, err := startChild(f.cfg)
 	if err != nil {
 		return fmt.Errorf("start guard of leases: %w", err)
 	}
-	l := f.lease
 	l.Guard = c.name
 	// The guard before it ends once it is named, so it has to be ready then.
 	err = c.begin()
@@ -98,11 +98,11 @@ func (f *Fence) watch() error {
 func (f *Fence) Extend(end time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.watch(); err != nil {
-		return err
-	}
 	l := f.lease
 	l.End = end
+	if f.child == nil {
+		return f.start(l)
+	}
 	if err := l.write(f.file); err != nil {
 		return err
 	}
