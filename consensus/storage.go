@@ -89,6 +89,7 @@ type storage struct {
 	committed func() uint64
 	// voteTerm is the first half of a vote, see SetUint64. Only Raft's main loop votes.
 	voteTerm uint64
+	recent   recent
 
 	writing atomic.Int64  // writes that the disk has not answered
 	writes  atomic.Uint64 // that it has
@@ -131,11 +132,18 @@ func (s *storage) StoreLogs(logs []*raft.Log) error {
 	}
 	start := s.now()
 	defer func() { s.synced(s.now().Sub(start)) }()
-	return s.write("store log entries", func() error { return s.rawStore.StoreLogs(logs) })
+	if err := s.write("store log entries", func() error { return s.rawStore.StoreLogs(logs) }); err != nil {
+		return err
+	}
+	s.recent.put(logs)
+	return nil
 }
 
 // GetLog implements raft.LogStore.
 func (s *storage) GetLog(index uint64, l *raft.Log) error {
+	if s.recent.get(index, l) {
+		return nil
+	}
 	if err := s.rawStore.GetLog(index, l); err != nil {
 		return err
 	}
@@ -168,6 +176,7 @@ func (s *storage) DeleteRange(first, last uint64) error {
 const deleteStep = 1024
 
 func (s *storage) deleteOnce(first, last uint64) error {
+	s.recent.forget(first, last)
 	return s.write("delete log entries", func() error { return s.rawStore.DeleteRange(first, last) })
 }
 
