@@ -171,9 +171,11 @@ func (c *call) run() error {
 func (c *call) attempt(target *route.Target, backend *route.Backend) error {
 	defer func() { target.Release(c.p.now()) }()
 	pool := backend.Attached(c.p.openPool).(*upstream.Pool)
-	deadline := time.Now().Add(c.spec.RequestTimeout.Std())
+	var deadline time.Time
 	if c.passOn = backend.Peer != nil; c.passOn {
 		deadline, c.passedTo = c.peerDeadline(), target.Ref()
+	} else {
+		deadline = time.Now().Add(c.spec.RequestTimeout.Std())
 	}
 	if c.grpc {
 		return c.exchangeHTTP2(pool)

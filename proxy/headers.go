@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
@@ -65,8 +66,40 @@ func nominatedBy(connection []string) (keys []string) {
 // provenance is what the program is told about where a request came from.
 type provenance struct {
 	forwardedFor string // X-Forwarded-For
-	forwarded    string // Forwarded, RFC 7239
+	forwarded    string // Forwarded, RFC 7239; "" when the other three say it all
 	proto, host  string
+}
+
+// elements returns the whole of Forwarded.
+func (t provenance) elements() string {
+	if t.forwarded != "" {
+		return t.forwarded
+	}
+	return t.element(t.forwardedFor)
+}
+
+// element returns what Forwarded says about a client at an address.
+func (t provenance) element(addr string) string {
+	if strings.IndexByte(addr, ':') >= 0 {
+		addr = `"[` + addr + `]"`
+	}
+	return "for=" + addr + `;host="` + quoted(t.host) + `";proto=` + t.proto
+}
+
+// eachTrace calls yield with the fields that say where the request came from. Another
+// node gets those that it can't tell from the others: each costs it as much as any field.
+func (c *call) eachTrace(yield func(key, value string)) {
+	t := c.trace()
+	yield("X-Forwarded-For", t.forwardedFor)
+	if !c.passOn || t.proto != "http" {
+		yield("X-Forwarded-Proto", t.proto)
+	}
+	if !c.passOn || t.host != c.r.Host {
+		yield("X-Forwarded-Host", t.host)
+	}
+	if !c.passOn || t.forwarded != "" {
+		yield("Forwarded", t.elements())
+	}
 }
 
 // trace finds out where the request came from. The node that passed it on has done that.
@@ -77,7 +110,7 @@ func (c *call) trace() provenance {
 	h := c.r.Header
 	return provenance{
 		forwardedFor: h.Get("X-Forwarded-For"), forwarded: h.Get("Forwarded"),
-		proto: h.Get("X-Forwarded-Proto"), host: h.Get("X-Forwarded-Host"),
+		proto: cmp.Or(h.Get("X-Forwarded-Proto"), "http"), host: cmp.Or(h.Get("X-Forwarded-Host"), c.r.Host),
 	}
 }
 
@@ -89,26 +122,22 @@ func (p *Proxy) trace(r *http.Request) provenance {
 	if r.TLS != nil {
 		t.proto = "https"
 	}
-	node := addr
-	if strings.IndexByte(addr, ':') >= 0 {
-		node = `"[` + addr + `]"`
+	if len(p.trusted) == 0 || !p.isTrusted(addr) {
+		return t
 	}
-	var before string
-	if len(p.trusted) > 0 && p.isTrusted(addr) {
-		if v := r.Header["X-Forwarded-For"]; len(v) > 0 {
-			t.forwardedFor = strings.Join(v, ", ") + ", " + addr
-		}
-		if v := r.Header["Forwarded"]; len(v) > 0 {
-			before = strings.Join(v, ", ") + ", "
-		}
-		if v := r.Header.Get("X-Forwarded-Proto"); v == "http" || v == "https" {
-			t.proto = v
-		}
-		if v := r.Header.Get("X-Forwarded-Host"); v != "" {
-			t.host = v
-		}
+	if v := r.Header.Get("X-Forwarded-Proto"); v == "http" || v == "https" {
+		t.proto = v
 	}
-	t.forwarded = before + "for=" + node + `;host="` + quoted(t.host) + `";proto=` + t.proto
+	if v := r.Header.Get("X-Forwarded-Host"); v != "" {
+		t.host = v
+	}
+	if v := r.Header["X-Forwarded-For"]; len(v) > 0 {
+		t.forwardedFor = strings.Join(v, ", ") + ", " + addr
+		t.forwarded = t.element(addr)
+	}
+	if v := r.Header["Forwarded"]; len(v) > 0 {
+		t.forwarded = strings.Join(v, ", ") + ", " + t.element(addr)
+	}
 	return t
 }
 
@@ -185,14 +214,10 @@ func (c *call) appendHead(b []byte) []byte {
 		}
 	})
 	b = c.appendFraming(b)
-	t := c.trace()
 	if c.passOn {
 		b = appendField(b, HeaderInstance, c.passedTo.String())
 	}
-	b = appendField(b, "X-Forwarded-For", t.forwardedFor)
-	b = appendField(b, "X-Forwarded-Proto", t.proto)
-	b = appendField(b, "X-Forwarded-Host", t.host)
-	b = appendField(b, "Forwarded", t.forwarded)
+	c.eachTrace(func(key, value string) { b = appendField(b, key, value) })
 	b = appendField(b, "X-Request-Id", c.id)
 	return append(b, "\r\n"...)
 }

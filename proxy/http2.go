@@ -50,14 +50,10 @@ func (c *call) http2Request(ctx context.Context, wait *firstByte) *http.Request 
 	r := c.r
 	h := make(http.Header, len(r.Header)+6)
 	eachForwarded(r.Header, func(key string, values []string) { h[key] = values })
-	t := c.trace()
 	if c.passOn {
 		h[HeaderInstance] = []string{c.passedTo.String()}
 	}
-	h["X-Forwarded-For"] = []string{t.forwardedFor}
-	h["X-Forwarded-Proto"] = []string{t.proto}
-	h["X-Forwarded-Host"] = []string{t.host}
-	h["Forwarded"] = []string{t.forwarded}
+	c.eachTrace(func(key, value string) { h[key] = []string{value} })
 	h["X-Request-Id"] = []string{c.id}
 	if wantsTrailers(r.Header) {
 		h["Te"] = []string{"trailers"}

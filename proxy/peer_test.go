@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -133,6 +136,40 @@ func TestPassesOnToTheNodeThatHasIt(t *testing.T) {
 	}
 	if n := b.metric("tenement_proxy_requests_total", "code=4xx", "service=app"); n != 0 {
 		t.Errorf("the second node counted %v requests of the service", n)
+	}
+}
+
+// TestProvenanceOverTwoNodes compares what a program hears of a request's way when its
+// own node gets the request and when another one passes it on.
+func TestProvenanceOverTwoNodes(t *testing.T) {
+	const get = "GET / HTTP/1.1\r\nHost: x.app.localhost\r\nConnection: close\r\nX-Request-Id: r\r\n"
+	for _, trusted := range []bool{false, true} {
+		rigs, _ := fleet(t, "n1", "n2")
+		ref := everywhere(rigs, "app:x", "n2")
+		if trusted {
+			for _, g := range rigs {
+				g.proxy.trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			}
+		}
+		ep, heads := rigs["n2"].heads()
+		rigs["n2"].router.Open(ref, ep)
+		hears := func(node, said string) map[string][]string {
+			if res, _, _ := rigs[node].raw(get + said + "\r\n"); res.StatusCode != http.StatusOK {
+				t.Fatalf("%s, trusted %v, %q: got %s", node, trusted, said, res.Status)
+			}
+			return fields(<-heads)
+		}
+		for _, said := range []string{
+			"", "X-Forwarded-For: 1.2.3.4\r\n", "X-Forwarded-For: 2001:db8::1\r\nX-Forwarded-For: 1.2.3.4\r\n",
+			"X-Forwarded-Proto: https\r\n", "X-Forwarded-Host: sh\"op.example\r\n", "Forwarded: for=1.2.3.4\r\n",
+			"X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\nForwarded: for=x;proto=https\r\n",
+			HeaderInstance + ": app:y\r\n",
+		} {
+			direct, passed := hears("n2", said), hears("n1", said)
+			if !maps.EqualFunc(direct, passed, slices.Equal) || len(passed["forwarded"]) != 1 {
+				t.Errorf("trusted %v, %q:\ndirect %v\npassed %v", trusted, said, direct, passed)
+			}
+		}
 	}
 }
 

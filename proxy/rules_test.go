@@ -107,7 +107,7 @@ func TestProvenance(t *testing.T) {
 		}
 	}
 	v6 := g.proxy.trace(&http.Request{RemoteAddr: "[2001:db8::1]:443", Host: "h"})
-	if v6.forwarded != `for="[2001:db8::1]";host="h";proto=http` || v6.forwardedFor != "2001:db8::1" {
+	if v6.elements() != `for="[2001:db8::1]";host="h";proto=http` || v6.forwardedFor != "2001:db8::1" {
 		t.Errorf("IPv6: %+v", v6)
 	}
 }
