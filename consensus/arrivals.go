@@ -139,10 +139,25 @@ func (n *Node) authorize(from string, actor Actor, c *state.Command) error {
 		return forbidden("declare the file of another node")
 	case c.InitCluster != nil, c.Place != nil, c.EndMove != nil, c.NodeStatus != nil, c.PutNode != nil:
 		return forbidden("decide what the leader decides")
+	}
+	return n.authorizeActor(from, actor, c)
+}
+
+// AuthorizeActor decides, on the leader, whether a node may have something done on behalf
+// of an actor that is no command, as it does for the commands of users.
+func (n *Node) AuthorizeActor(from string, actor Actor) error {
+	if !n.IsLeader() {
+		return errNotLeader()
+	}
+	return n.authorizeActor(from, actor, nil)
+}
+
+func (n *Node) authorizeActor(from string, actor Actor, c *state.Command) error {
+	switch {
 	case actor.Node != "" && actor.Node != from:
-		return forbidden("act for node " + actor.Node)
+		return api.Errorf(api.CodeForbidden, "authorize actor: node %s may not act for node %s", from, actor.Node)
 	case n.cfg.Authorize == nil:
-		return forbidden("forward users' commands here")
+		return api.Errorf(api.CodeForbidden, "authorize actor: node %s may not forward what users want here", from)
 	}
 	return n.cfg.Authorize(actor, c)
 }

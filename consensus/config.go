@@ -37,6 +37,7 @@ type Config struct {
 	ReadIndex func(ctx context.Context, leader string) (uint64, error)
 	// Authorize decides, on the leader, whether what another node forwards is allowed to
 	// the one on whose behalf it does; nil allows nothing but what nodes say of themselves.
+	// The command is nil for what is none: see [Node.AuthorizeActor].
 	Authorize func(Actor, *state.Command) error
 	// Stabilization is how long a server must be healthy before it is given a vote, and
 	// DeadAfter how long it must be silent before a healthy one gets its vote. Default

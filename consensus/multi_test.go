@@ -131,6 +131,22 @@ func TestForwardingIsAuthorised(t *testing.T) {
 			t.Errorf("%s: got %+v", name, res[0])
 		}
 	}
+	leader.Node.cfg.Authorize = func(a Actor, cmd *state.Command) error {
+		if cmd != nil || a.Node == "" && a.TokenID == "" {
+			return api.Errorf(api.CodeForbidden, "of nobody, or a command")
+		}
+		return nil
+	}
+	for actor, allowed := range map[Actor]bool{
+		{}: false, {Role: api.RoleAdmin}: false, {Node: other}: false, {Node: f.ID()}: true, {TokenID: "0123456789ab"}: true,
+	} {
+		if err := leader.AuthorizeActor(f.ID(), actor); allowed != (err == nil) || err != nil && api.CodeOf(err) != api.CodeForbidden {
+			t.Errorf("what is no command, for %+v: %v", actor, err)
+		}
+	}
+	if err := f.AuthorizeActor(other, Actor{Node: other}); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a follower authorises: %v", err)
+	}
 	// What was forwarded is not forwarded again.
 	res := f.ApplyForwarded(t.Context(), other, []Forwarded{{Command: []byte(`{}`)}})
 	if res[0].Error == nil || !res[0].Error.Again {

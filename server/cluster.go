@@ -116,12 +116,14 @@ func (m members) Eligibility(ctx context.Context, id string, e api.Eligibility, 
 
 // Remove implements httpapi.Members.
 func (m members) Remove(ctx context.Context, id string, force bool) error {
+	ctx = asCaller(ctx, m.consensus)
 	return m.atLeader(ctx, func() error { return member(m).RemoveMember(ctx, id, force) },
 		func(leader string) error { return m.peers.client.RemoveMember(ctx, leader, id, force) })
 }
 
 // Promote implements httpapi.Members.
 func (m members) Promote(ctx context.Context, id string) error {
+	ctx = asCaller(ctx, m.consensus)
 	return m.atLeader(ctx, func() error { return m.consensus.Promote(ctx, id) },
 		func(leader string) error { return m.peers.client.Promote(ctx, leader, id) })
 }

@@ -161,6 +161,11 @@ func (m member) Leave(ctx context.Context, id string) error {
 	})
 }
 
+// Authorize implements peering.Node.
+func (m member) Authorize(from string, actor consensus.Actor) error {
+	return m.consensus.AuthorizeActor(from, actor)
+}
+
 // RemoveMember implements peering.Node.
 func (m member) RemoveMember(ctx context.Context, id string, force bool) error {
 	address, known := m.addressOf(id)

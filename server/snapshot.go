@@ -30,7 +30,7 @@ func (m members) RestoreSnapshot(ctx context.Context, r io.Reader, force bool) e
 	if !ok {
 		return errNoLeader()
 	}
-	return m.peers.client.RestoreSnapshot(ctx, leader, r, force)
+	return m.peers.client.RestoreSnapshot(asCaller(ctx, m.consensus), leader, r, force)
 }
 
 // RestoreSnapshot implements peering.Node.

@@ -144,3 +144,49 @@ func TestNeverKnown(t *testing.T) {
 		}
 	})
 }
+
+// TestActorIsCarried: what only the leader does, it does on behalf of one whom it has
+// authorised itself, as it does with commands; a request of nobody is nobody's.
+func TestActorIsCarried(t *testing.T) {
+	var heard consensus.Actor
+	var from string
+	f := &fake{acts: func(id string, a consensus.Actor) error {
+		from, heard = id, a
+		if a.TokenID == "" {
+			return api.Errorf(api.CodeUnauthenticated, "nobody")
+		}
+		return nil
+	}}
+	c := pair(t, f.config())
+	actor := consensus.Actor{TokenID: "0123456789ab", Role: api.RoleAdmin, Tenant: "t\né", Node: asker}
+	for name, do := range map[string]func(context.Context) error{
+		"remove":  func(ctx context.Context) error { return c.RemoveMember(ctx, answerer, "n", true) },
+		"promote": func(ctx context.Context) error { return c.Promote(ctx, answerer, "n") },
+		"restore": func(ctx context.Context) error {
+			return c.RestoreSnapshot(ctx, answerer, strings.NewReader("x"), false)
+		},
+	} {
+		from, f.done = "", ""
+		if err := do(consensus.WithActor(t.Context(), actor)); err != nil || heard != actor || from != asker || f.done != name {
+			t.Errorf("%s: the leader heard of %+v from %s and did %q: %v", name, heard, from, f.done, err)
+		}
+		f.done = ""
+		if err := do(t.Context()); api.CodeOf(err) != api.CodeUnauthenticated || heard != (consensus.Actor{}) || f.done != "" {
+			t.Errorf("%s for nobody: the leader heard of %+v and did %q: %v", name, heard, f.done, err)
+		}
+	}
+	f.done = ""
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "https://peer"+prefix+"/members/n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(headerActor, "{")
+	res, err := c.To(answerer).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusBadRequest || f.done != "" {
+		t.Errorf("an actor that can't be read: %s, did %q", res.Status, f.done)
+	}
+}

@@ -80,7 +80,7 @@ func (c *Client) LeaseEnded(ctx context.Context, leader, node string) (bool, err
 	return call[bool](ctx, c.To(leader), http.MethodGet, "/leases/"+url.PathEscape(node)+"/ended", nil)
 }
 
-// RemoveMember asks the leader to remove a node for good.
+// RemoveMember asks the leader to remove a node for good, on behalf of ctx's actor.
 func (c *Client) RemoveMember(ctx context.Context, leader, id string, force bool) error {
 	path := "/members/" + url.PathEscape(id)
 	if force {
@@ -95,12 +95,12 @@ func (c *Client) Removed(ctx context.Context, node string) error {
 	return c.post(ctx, node, "/removed", Empty{})
 }
 
-// Promote asks the leader to give a node a vote.
+// Promote asks the leader to give a node a vote, on behalf of ctx's actor.
 func (c *Client) Promote(ctx context.Context, leader, id string) error {
 	return c.post(ctx, leader, "/members/"+url.PathEscape(id)+"/promote", Empty{})
 }
 
-// RestoreSnapshot has the leader replace the whole state.
+// RestoreSnapshot has the leader replace the whole state, on behalf of ctx's actor.
 func (c *Client) RestoreSnapshot(ctx context.Context, leader string, r io.Reader, force bool) error {
 	path := "/snapshot"
 	if force {
@@ -251,6 +251,9 @@ func sendBody(ctx context.Context, h *http.Client, method, path string, body io.
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
+	if err := nameActor(req); err != nil {
+		return nil, err
+	}
 	res, err := h.Do(req)
 	if err != nil {
 		return nil, notSent(err)
@@ -271,6 +274,20 @@ func sendBody(ctx context.Context, h *http.Client, method, path string, body io.
 	default:
 		return nil, p.Err()
 	}
+}
+
+// nameActor says on whose behalf a request is; see consensus.WithActor.
+func nameActor(req *http.Request) error {
+	actor := consensus.ActorOf(req.Context())
+	if actor == (consensus.Actor{}) {
+		return nil
+	}
+	b, err := json.Marshal(actor)
+	if err != nil {
+		return fmt.Errorf("encode actor: %w", err)
+	}
+	req.Header.Set(headerActor, string(b))
+	return nil
 }
 
 // nothingDone is an error of another node that has certainly done nothing.

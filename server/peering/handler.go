@@ -32,6 +32,11 @@ type Node interface {
 	Join(ctx context.Context, from string, req JoinRequest) (JoinAnswer, error)
 	// Leave tells the leader that a node stops and is expected back.
 	Leave(ctx context.Context, node string) error
+	// Authorize decides, as the leader, whether a node may act on behalf of an actor; see
+	// consensus. The node is asked first for what follows.
+	Authorize(from string, actor consensus.Actor) error
+	// RestoreSnapshot replaces the whole state; see consensus.
+	RestoreSnapshot(ctx context.Context, r io.Reader, force bool) error
 	// RemoveMember and Promote act as the leader; see consensus.
 	RemoveMember(ctx context.Context, id string, force bool) error
 	Promote(ctx context.Context, id string) error
@@ -44,8 +49,6 @@ type Node interface {
 	// Removed tells this node that it has been taken out of the cluster for good. It does
 	// not believe everybody.
 	Removed(from string) error
-	// RestoreSnapshot replaces the whole state; see consensus.
-	RestoreSnapshot(ctx context.Context, r io.Reader, force bool) error
 }
 
 // Runtime is this node's instances; see httpapi.Runtime.
@@ -110,12 +113,12 @@ func (h *handler) forNodes() http.Handler {
 		return node.LeaseEnded(r.Context(), r.PathValue("id"))
 	})
 	h.on(mux, "POST /removed", func(_ *http.Request, from string) (any, error) { return Empty{}, node.Removed(from) })
-	h.on(mux, "DELETE /members/{id}", func(r *http.Request, _ string) (any, error) {
+	h.on(mux, "DELETE /members/{id}", h.authorized(func(r *http.Request, _ string) (any, error) {
 		return Empty{}, node.RemoveMember(r.Context(), r.PathValue("id"), r.URL.Query().Get("force") != "")
-	})
-	h.on(mux, "POST /members/{id}/promote", func(r *http.Request, _ string) (any, error) {
+	}))
+	h.on(mux, "POST /members/{id}/promote", h.authorized(func(r *http.Request, _ string) (any, error) {
 		return Empty{}, node.Promote(r.Context(), r.PathValue("id"))
-	})
+	}))
 	h.on(mux, "GET /instances/{ref}/storage", h.storage)
 	for name, act := range map[string]func(context.Context, api.Ref) error{
 		"wake": h.Runtime.Wake, "sleep": h.Runtime.Sleep, "restart": h.Runtime.Restart,
@@ -130,7 +133,7 @@ func (h *handler) forNodes() http.Handler {
 	}
 	h.on(mux, "POST /logs", h.logs)
 	mux.HandleFunc("POST "+prefix+"/logs/stream", h.follow)
-	mux.HandleFunc("POST "+prefix+"/snapshot", h.restore)
+	mux.HandleFunc("POST "+prefix+"/snapshot", func(w http.ResponseWriter, r *http.Request) { h.reply(w, r, h.authorized(h.restore)) })
 	mux.HandleFunc("GET "+prefix+"/instances/{ref}/data", h.data)
 	return mux
 }
@@ -159,15 +162,23 @@ func (h *handler) nodesOnly(next http.Handler) http.Handler {
 type handler struct{ Config }
 
 // on has requests for a route, "METHOD /path", answered with what f returns.
-func (h *handler) on(mux *http.ServeMux, route string, f func(r *http.Request, from string) (any, error)) {
+func (h *handler) on(mux *http.ServeMux, route string, f answerFunc) {
 	method, path, _ := strings.Cut(route, " ")
 	mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, f) })
 }
 
-// answer writes what f returns, or its error as a problem.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, f func(*http.Request, string) (any, error)) {
-	from, _ := transport.PeerID(r.Context())
+// answerFunc answers a request of a node.
+type answerFunc func(r *http.Request, from string) (any, error)
+
+// answer has f read JSON, and writes what it returns.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, f answerFunc) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	h.reply(w, r, f)
+}
+
+// reply writes what f returns, or its error as a problem.
+func (h *handler) reply(w http.ResponseWriter, r *http.Request, f answerFunc) {
+	from, _ := transport.PeerID(r.Context())
 	out, err := f(r, from)
 	if err != nil {
 		WriteError(w, err)
@@ -265,13 +276,28 @@ func (h *handler) follow(w http.ResponseWriter, r *http.Request) {
 }
 
 // restore takes a snapshot of any size.
-func (h *handler) restore(w http.ResponseWriter, r *http.Request) {
-	if err := h.Node.RestoreSnapshot(r.Context(), r.Body, r.URL.Query().Get("force") != ""); err != nil {
-		WriteError(w, err)
-		return
+func (h *handler) restore(r *http.Request, _ string) (any, error) {
+	return Empty{}, h.Node.RestoreSnapshot(r.Context(), r.Body, r.URL.Query().Get("force") != "")
+}
+
+// headerActor says, as JSON, on whose behalf a node asks for what only the leader does.
+const headerActor = "Tenement-Actor"
+
+// authorized is f for those only who may have it done. Like a command that comes without
+// an actor, a request that does is nobody's, and refused.
+func (h *handler) authorized(f answerFunc) answerFunc {
+	return func(r *http.Request, from string) (any, error) {
+		var actor consensus.Actor
+		if text := r.Header.Get(headerActor); text != "" {
+			if err := json.Unmarshal([]byte(text), &actor); err != nil {
+				return nil, api.Errorf(api.CodeInvalid, "read actor: %w", err)
+			}
+		}
+		if err := h.Node.Authorize(from, actor); err != nil {
+			return nil, err
+		}
+		return f(r, from)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(Empty{}) // the peer may have gone
 }
 
 // trailerOK says, after a body, that it is whole.

@@ -98,11 +98,13 @@ func pair(t testing.TB, cfg Config) *Client {
 
 // fake is a node that does what it is asked, and all that goes with it.
 type fake struct {
-	err   error                             // of everything
-	log   []api.LogEntry                    // what it has; after it the stream breaks off
-	data  func(w io.Writer) error           // how it sends data
-	apply func(batch []consensus.Forwarded) // is told of commands
-	known func(id string) bool              // default: the asker
+	err   error                                      // of everything
+	log   []api.LogEntry                             // what it has; after it the stream breaks off
+	data  func(w io.Writer) error                    // how it sends data
+	apply func(batch []consensus.Forwarded)          // is told of commands
+	known func(id string) bool                       // default: the asker
+	acts  func(from string, a consensus.Actor) error // default: err
+	done  string                                     // what it has done as the leader
 }
 
 func (f *fake) config() Config {
@@ -127,9 +129,17 @@ func (f *fake) Ping() (Pong, error)                    { return Pong{NodeID: ans
 func (f *fake) Join(context.Context, string, JoinRequest) (JoinAnswer, error) {
 	return JoinAnswer{ClusterID: "c"}, f.err
 }
-func (f *fake) Leave(context.Context, string) error              { return f.err }
-func (f *fake) RemoveMember(context.Context, string, bool) error { return f.err }
-func (f *fake) Promote(context.Context, string) error            { return f.err }
+func (f *fake) Leave(context.Context, string) error { return f.err }
+
+func (f *fake) Authorize(from string, a consensus.Actor) error {
+	if f.acts != nil {
+		return f.acts(from, a)
+	}
+	return f.err
+}
+
+func (f *fake) RemoveMember(context.Context, string, bool) error { f.done = "remove"; return f.err }
+func (f *fake) Promote(context.Context, string) error            { f.done = "promote"; return f.err }
 
 func (f *fake) ApplyForwarded(_ context.Context, _ string, batch []consensus.Forwarded) []consensus.ForwardResult {
 	if f.apply != nil {
@@ -145,6 +155,7 @@ func (f *fake) RestoreSnapshot(_ context.Context, r io.Reader, _ bool) error {
 	if f.err != nil {
 		return f.err
 	}
+	f.done = "restore"
 	_, err := io.Copy(io.Discard, r)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -49,8 +50,10 @@ func pretend(t *testing.T, id string, cluster []*servertest.Node) *peering.Clien
 // TestRemovedNodeIsRefused: the secret alone, which a removed node still has, opens nothing.
 func TestRemovedNodeIsRefused(t *testing.T) {
 	nodes := servertest.Cluster(t, 3, servertest.Config{})
+	checkActors(t, nodes)
 	gone := nodes[2]
 	gone.Interrupt()
+	// Through a node that does not lead, on behalf of who sits at its local socket.
 	if err := nodes[1].Client.RemoveNode(t.Context(), gone.ID, true); err != nil {
 		t.Fatal(err)
 	}
@@ -84,5 +87,31 @@ func TestRemovedNodeIsRefused(t *testing.T) {
 	status, err := nodes[0].Client.Cluster(t.Context())
 	if err != nil || len(status.Members) != 2 {
 		t.Errorf("the cluster: %+v, %v", status, err)
+	}
+}
+
+// checkActors: the leader authorises again what a node of the cluster says that somebody
+// wants, who may have lost the right to it.
+func checkActors(t *testing.T, nodes []*servertest.Node) {
+	c := pretend(t, nodes[1].ID, nodes)
+	for _, tt := range []struct {
+		actor consensus.Actor
+		want  api.Code
+	}{
+		{consensus.Actor{}, api.CodeUnauthenticated},
+		{consensus.Actor{Role: api.RoleAdmin}, api.CodeUnauthenticated},
+		{consensus.Actor{TokenID: "0123456789ab", Role: api.RoleAdmin}, api.CodeUnauthenticated},
+		{consensus.Actor{Node: nodes[0].ID}, api.CodeForbidden},
+	} {
+		ctx := consensus.WithActor(t.Context(), tt.actor)
+		for what, err := range map[string]error{
+			"remove":  c.RemoveMember(ctx, nodes[0].ID, nodes[2].ID, true),
+			"promote": c.Promote(ctx, nodes[0].ID, nodes[2].ID),
+			"restore": c.RestoreSnapshot(ctx, nodes[0].ID, strings.NewReader("x"), true),
+		} {
+			if api.CodeOf(err) != tt.want {
+				t.Errorf("%s for %+v: %v, want %s", what, tt.actor, err, tt.want)
+			}
+		}
 	}
 }
