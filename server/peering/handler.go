@@ -214,6 +214,9 @@ func WriteError(w http.ResponseWriter, err error) {
 
 func decode[T any](r *http.Request) (v T, err error) {
 	if err := json.NewDecoder(r.Body).Decode(&v); err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return v, api.Errorf(api.CodeTooLarge, "read request: %w", err)
+		}
 		return v, api.Errorf(api.CodeInvalid, "read request: %w", err)
 	}
 	return v, nil
@@ -256,6 +259,7 @@ func (h *handler) logs(r *http.Request, _ string) (any, error) {
 
 // follow streams entries as JSON, one a line, until the peer leaves.
 func (h *handler) follow(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	q, err := decode[api.LogQuery](r)
 	if err != nil {
 		WriteError(w, err)
