@@ -25,6 +25,7 @@ var allowed = map[string][]string{
 	"server/httpapi":      {"server/httpapi", "server/auth", "api"},
 	"server/auth":         {"server/auth", "api"},
 	"server/telemetry":    {"server/telemetry", "api"},
+	"server/registry":     {"server/registry", "api"},
 	"consensus":           {"consensus", "api"},
 	"consensus/state":     {"consensus/state", "api"},
 	"consensus/secret":    {"consensus/secret", "api"},

@@ -28,6 +28,9 @@ var types = []any{
 	new(api.Previous), new(api.PlacementRules), new(api.Affinity), new(api.Fleet), new(api.Member), new(api.ClusterStatus),
 	new(api.NodeRequest), new(api.PlanRequest), new(api.PlanResult), new(api.Decision), new(api.Exclusion),
 	new(api.JoinToken), new(api.JoinTokenRequest), new(api.CreatedJoinToken), new(api.SecretStatus), new(api.SecretNode),
+	new(api.RegistryServices), new(api.RegistryVersions), new(api.RegistryVersion), new(api.RegistryPlatform),
+	new(api.RegistryPackage), new(api.RegistrySigningKeys), new(api.RegistryKey),
+	new(api.MirrorVersions), new(api.MirrorVersion), new(api.MirrorArchives), new(api.MirrorArchive),
 }
 
 // notJSON are exported structs that never become JSON as such.

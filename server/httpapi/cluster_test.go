@@ -68,7 +68,7 @@ func TestNodesOfOneName(t *testing.T) {
 
 // TestAlone asks a server that is not part of a cluster for what takes one.
 func TestAlone(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Members = nil })
+	f := newFixture(t, func(c *Config) { c.Members, c.CA = nil, nil })
 	var status api.ClusterStatus
 	f.admin(t, 200, "GET", "/api/cluster", "", &status)
 	if status.Node != thisNode || status.Leader != thisNode || len(status.Members) != 3 || status.Members[0].Instances != 3 {

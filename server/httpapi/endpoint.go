@@ -83,9 +83,10 @@ type call struct {
 	ctx       context.Context
 	principal auth.Principal
 	begun     time.Time
-	view      View    // the state that the answer is made from
-	ref       api.Ref // {instance} or {fleet}
-	name      string  // {name}, {node} or {id}
+	view      View     // the state that the answer is made from
+	ref       api.Ref  // {instance} or {fleet}
+	name      string   // {name}, {node} or {id}; of several parameters the last
+	path      []string // all parameters, in their order
 	args      args
 	body      any
 	object    string // what it is about, for the audit log
@@ -163,6 +164,7 @@ func (c *call) parsePath(ec echo.Context) error {
 			}
 		}
 		c.object = value
+		c.path = append(c.path, value)
 		switch kind {
 		case "instance", "fleet":
 			ref, err := api.ParseRef(value)

@@ -72,6 +72,7 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 		NodeID: thisNode, Version: "test", Cluster: f.cluster, Runtime: f.runtime, Logs: f.logs, Members: f.members,
 		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.NewJSONHandler(f.audit, nil)),
 		Now: func() time.Time { return f.now }, Rand: strings.NewReader(strings.Repeat("x", 1<<16)),
+		Provider: fakeProvider{}, CA: func() []byte { return []byte("a certificate") },
 	}
 	for _, c := range change {
 		c(&cfg)

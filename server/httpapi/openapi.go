@@ -70,6 +70,12 @@ func pathParams(path string) []any {
 		"fleet":    {"type": "string", "description": "service:name", "pattern": strings.TrimSuffix(api.NamePattern, "$") + ":" + strings.TrimPrefix(api.NamePattern, "^")},
 		"node":     {"type": "string", "description": "the id or name of a node"},
 		"id":       {"type": "string"},
+		"version":  {"type": "string", "description": "a version of the provider, such as 1.2.3"},
+		"os":       {"type": "string", "description": "an operating system as Go calls it"},
+		"arch":     {"type": "string", "description": "a processor architecture as Go calls it"},
+		"file":     {"type": "string", "description": "the name of a file that getProviderPackage tells"},
+		"host":     {"type": "string", "description": "the host of the provider's source address; any will do"},
+		"document": {"type": "string", "description": "VERSION.json"},
 	}
 	var out []any
 	for part := range strings.SplitSeq(path, "/") {

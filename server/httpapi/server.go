@@ -104,6 +104,10 @@ type Config struct {
 	Upgrade func(context.Context, api.UpgradeRequest) (api.UpgradeResult, error)
 	// TLS tells about the node's certificates. Optional.
 	TLS func() api.TLSStatus
+	// CA returns the certificates of the cluster's CA, as PEM. Optional.
+	CA func() []byte
+	// Provider is the Terraform provider that this server hands out. Optional.
+	Provider Provider
 
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -133,6 +137,12 @@ func (c *Config) setDefaults() {
 	}
 	if c.TLS == nil {
 		c.TLS = func() api.TLSStatus { return api.TLSStatus{} }
+	}
+	if c.CA == nil {
+		c.CA = func() []byte { return nil }
+	}
+	if c.Provider == nil {
+		c.Provider = noProvider{}
 	}
 	if c.Upgrade == nil {
 		c.Upgrade = func(context.Context, api.UpgradeRequest) (api.UpgradeResult, error) {

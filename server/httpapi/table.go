@@ -10,7 +10,7 @@ import (
 // endpoint is one row of the table.
 type endpoint struct {
 	method string
-	path   string // with {name} of a service, {instance} service:id, {fleet} service:name, {node} id or name, {id} of a token
+	path   string // with {name} of a service, {instance} service:id, {fleet} service:name, {node} id or name, {id} of a token; others are text
 	access auth.Access
 	name   string // operationId, and the action in the audit log
 	about  string
@@ -30,7 +30,7 @@ const admin, tenant, public = auth.AccessAdmin, auth.AccessTenant, auth.AccessPu
 
 // table is every endpoint of the API.
 func table(metricsPublic bool) []endpoint {
-	return slices.Concat(serverTable(metricsPublic), objectTable(), clusterTable())
+	return slices.Concat(serverTable(metricsPublic), objectTable(), clusterTable(), providerTable())
 }
 
 // serverTable is what is about the node that answers.
@@ -110,6 +110,7 @@ func clusterTable() []endpoint {
 	)
 	return []endpoint{
 		{"GET", "/api/cluster", admin, "getCluster", "The cluster: its leader and members", block, read((*Server).getCluster)},
+		{"GET", "/api/cluster/ca", public, "getCA", "The certificates of the cluster's CA, which signs those of the TLS ports", nil, raw(mediaPEM, (*Server).serveCA)},
 		{"GET", "/api/nodes", admin, "listNodes", "The members of the cluster, by name", block, read((*Server).listNodes)},
 		{"GET", "/api/nodes/{node}", admin, "getMember", "One member", block, read((*Server).getMember)},
 		{"PUT", "/api/nodes/{node}", admin, "putNode", "Cordon or drain a node, or make it eligible again", matchParam(), write((*Server).putNode)},
@@ -124,6 +125,23 @@ func clusterTable() []endpoint {
 		{"POST", "/api/secret/rotate", admin, "rotateSecret", "Begin to rotate the cluster's secret", nil, accepted(read((*Server).rotateSecret))},
 		{"GET", "/api/cluster/snapshot", admin, "saveSnapshot", "The whole state, to be kept", nil, raw(mediaBinary, (*Server).saveSnapshot)},
 		{"POST", "/api/cluster/snapshot", admin, "restoreSnapshot", "Replace the whole state by a snapshot", other, taking(mediaBinary, raw("", (*Server).restoreSnapshot))},
+	}
+}
+
+// providerTable is what Terraform asks for by itself. It sends no token for the packages,
+// so that none of it takes one.
+func providerTable() []endpoint {
+	const (
+		versions = api.RegistryProviders + "tenement/ten"
+		mirror   = api.RegistryMirror + "{host}/tenement/ten"
+	)
+	return []endpoint{
+		{"GET", "/.well-known/terraform.json", public, "discoverRegistry", "Where Terraform finds the provider registry", nil, read((*Server).discoverRegistry)},
+		{"GET", versions + "/versions", public, "listProviderVersions", "The versions of the Terraform provider that this server has", nil, read((*Server).providerVersions)},
+		{"GET", versions + "/{version}/download/{os}/{arch}", public, "getProviderPackage", "Where a package of the provider is, and how it is signed", nil, read((*Server).providerPackage)},
+		{"GET", api.RegistryFiles + "{file}", public, "getProviderFile", "A package of the provider, its checksums or their signature", nil, raw(mediaBinary, (*Server).serveProviderFile)},
+		{"GET", mirror + "/index.json", public, "listMirrorVersions", "As a network mirror: the versions that there are", nil, read((*Server).mirrorVersions)},
+		{"GET", mirror + "/{document}", public, "getMirrorArchives", "As a network mirror: the packages of one version", nil, read((*Server).mirrorArchives)},
 	}
 }
 

@@ -52,12 +52,19 @@ var goodBodies = map[string]string{
 	"restoreSnapshot": "a snapshot",
 }
 
+// goodPath fills in what there is.
+var goodPath = strings.NewReplacer(
+	"{name}", "notes", "{instance}", "notes:alice", "{fleet}", "notes:many", "{node}", "two",
+	"{version}", "1.2.3", "{os}", "linux", "{arch}", "amd64", "{host}", "localhost:8443", "{document}", "1.2.3.json", "{file}", "a.zip",
+)
+
 // TestRoutesByRole tries every endpoint as everybody. What is let through must work;
 // what is not must change nothing.
 func TestRoutesByRole(t *testing.T) {
 	for _, e := range table(false) {
 		for _, id := range []string{"alice", "bob"} {
-			path := strings.NewReplacer("{name}", "notes", "{instance}", "notes:"+id, "{id}", "bbbbbbbbbbbb", "{fleet}", "notes:many", "{node}", "two").Replace(e.path)
+			path := strings.NewReplacer("{instance}", "notes:"+id, "{id}", "bbbbbbbbbbbb").Replace(e.path)
+			path = goodPath.Replace(path)
 			object := ""
 			if strings.Contains(e.path, "{instance}") {
 				object = id
@@ -155,6 +162,9 @@ func TestTableIsComplete(t *testing.T) {
 		"POST /api/nodes/{node}/promote", "POST /api/plan", "GET /api/fleets", "GET /api/fleets/{fleet}", "PUT /api/fleets/{fleet}",
 		"DELETE /api/fleets/{fleet}", "GET /api/join-tokens", "POST /api/join-tokens", "DELETE /api/join-tokens/{id}",
 		"GET /api/secret", "POST /api/secret/rotate", "GET /api/cluster/snapshot", "POST /api/cluster/snapshot",
+		"GET /api/cluster/ca", "GET /.well-known/terraform.json", "GET /terraform/providers/v1/tenement/ten/versions",
+		"GET /terraform/providers/v1/tenement/ten/{version}/download/{os}/{arch}", "GET /terraform/files/{file}",
+		"GET /terraform/mirror/{host}/tenement/ten/index.json", "GET /terraform/mirror/{host}/tenement/ten/{document}",
 	}
 	var got []string
 	tenant, public := []string{}, []string{}
@@ -175,7 +185,10 @@ func TestTableIsComplete(t *testing.T) {
 	if want := []string{"listLogs", "streamLogs", "listInstances", "getInstance", "getHealth"}; !slices.Equal(tenant, want) {
 		t.Errorf("open to tenants: %q, want %q", tenant, want)
 	}
-	if want := []string{"getLanding", "getServerHealth", "getOpenAPI"}; !slices.Equal(public, want) {
+	if want := []string{
+		"getLanding", "getServerHealth", "getOpenAPI", "getCA", "discoverRegistry", "listProviderVersions", "getProviderPackage",
+		"getProviderFile", "listMirrorVersions", "getMirrorArchives",
+	}; !slices.Equal(public, want) {
 		t.Errorf("public: %q, want %q", public, want)
 	}
 }
@@ -219,7 +232,7 @@ func TestHead(t *testing.T) {
 		if e.method != "GET" {
 			continue
 		}
-		path := strings.NewReplacer("{name}", "notes", "{instance}", "notes:alice", "{fleet}", "notes:many", "{node}", "two").Replace(e.path)
+		path := goodPath.Replace(e.path)
 		srv := httptest.NewServer(f)
 		req, err := http.NewRequest("HEAD", srv.URL+path, nil)
 		if err != nil {
