@@ -144,7 +144,7 @@ func (n *node) openStores(ctx context.Context, opts nodeConfig) error {
 			Dir: n.path(), Logger: n.log, Now: opts.Now, Registerer: n.registry,
 			Node: n.describe(ctx, opts), Fatal: opts.Fatal,
 			Transport: n.peers.port.RaftTransport(), Join: join,
-			Forward: n.peers.client.Forward, ReadIndex: n.peers.client.ReadIndex, Authorize: n.authorize,
+			Forward: n.peers.writes.Forward, ReadIndex: n.peers.client.ReadIndex, Authorize: n.authorize,
 			LeaseTTL: leaseEnd,
 		})
 	})

@@ -44,6 +44,7 @@ type peers struct {
 	port     *transport.Transport
 	door     *relay // what the port answers with
 	client   *peering.Client
+	writes   *peering.Client // for writes on their way to the leader
 	founding *founding
 	host     string // at which others reach this machine
 	gossips  string // port of gossip
@@ -97,6 +98,7 @@ func openPeers(ctx context.Context, cfg peersConfig) (*peers, error) {
 		return nil, errors.Join(err, ln.Close())
 	}
 	p.client = &peering.Client{To: p.port.Client, Probe: p.port.Prober}
+	p.writes = &peering.Client{To: p.port.Forwarder}
 	return p, nil
 }
 

@@ -30,7 +30,7 @@ type Transport struct {
 	raftQueue, httpQueue, joinQueue *queue
 	raft                            *RaftTransport
 	httpServer, joinServer          *http.Server
-	pool, probes                    *http.Transport
+	pool, probes, forwards          *http.Transport
 	handlers                        handlers
 
 	ctx    context.Context // done when Close begins
@@ -72,7 +72,7 @@ func New(cfg Config) (*Transport, error) {
 	t.conns.trust(cfg.Keyring.CAs())
 	t.raft = newRaftTransport(t)
 	t.httpServer, t.joinServer = t.newHTTPServer(), t.newJoinServer()
-	t.pool, t.probes = t.newPool(), t.newPool()
+	t.pool, t.probes, t.forwards = t.newPool(protoHTTP2), t.newPool(protoHTTP2), t.newPool(protoHTTP1)
 	t.wg.Go(func() { t.follow(changed) })
 	t.wg.Go(func() { _ = t.httpServer.Serve(t.httpQueue) }) // ends with the queue
 	t.wg.Go(func() { _ = t.joinServer.Serve(t.joinQueue) })
@@ -108,8 +108,7 @@ func (t *Transport) Close() error {
 		t.endRequests()
 		_ = t.httpServer.Close() // what it closes is closed already
 		_ = t.joinServer.Close()
-		t.pool.CloseIdleConnections()
-		t.probes.CloseIdleConnections()
+		t.closeIdle()
 		t.wg.Wait()
 		t.metrics.unregister()
 		t.err = errors.Join(err, t.handlers.wait(closeWait))
@@ -129,8 +128,13 @@ func (t *Transport) follow(changed <-chan struct{}) {
 		t.conns.trust(t.cfg.Keyring.CAs())
 		// The next requests use connections under the keys of now, so that few are left
 		// to be cut when the old secret is removed.
-		t.pool.CloseIdleConnections()
-		t.probes.CloseIdleConnections()
+		t.closeIdle()
+	}
+}
+
+func (t *Transport) closeIdle() {
+	for _, pool := range []*http.Transport{t.pool, t.probes, t.forwards} {
+		pool.CloseIdleConnections()
 	}
 }
 

@@ -35,6 +35,14 @@ func TestPeerHTTP(t *testing.T) {
 	if status, body, err := get(t, a.Prober(id(1))); err != nil || status != 200 || !strings.HasPrefix(body, id(0)+" ") {
 		t.Errorf("probe: got %d, %q, %v", status, body, err)
 	}
+	for range 2 {
+		if status, body, err := get(t, a.Forwarder(id(1))); err != nil || status != 200 || !strings.HasPrefix(body, id(0)+" ") {
+			t.Errorf("forward: got %d, %q, %v", status, body, err)
+		}
+	}
+	if got := testutil.ToFloat64(a.metrics.connections.WithLabelValues("http/1.1", "out")); got != 1 {
+		t.Errorf("got %v connections for forwards, want one", got)
+	}
 	if got := testutil.ToFloat64(a.metrics.connections.WithLabelValues("h2", "out")); got != 4 {
 		t.Errorf("got %v connections, want one to each node and the probe's", got)
 	}
