@@ -101,6 +101,19 @@ func TestMoveNewFirst(t *testing.T) {
 	m.is("n2", "", "")
 }
 
+// TestMoveSingleWriter: what must never run twice is to end where it was first, also when
+// it keeps no data.
+func TestMoveSingleWriter(t *testing.T) {
+	m := newMover(t, func(s *api.Service) { s.StoragePersist, s.OnDisconnect = ptr(false), api.DisconnectStop })
+	m.place("n1", false)
+	m.is("n1", "", "")
+	m.report(api.StateRunning, false)
+	m.place("n2", false)
+	m.is("n2", "", "n1")
+	m.report(api.StatePending, true)
+	m.is("n2", "", "")
+}
+
 func TestEndMove(t *testing.T) {
 	m := newMover(t, func(s *api.Service) { s.StoragePersist = ptr(false) })
 	end := func(generation uint64) {

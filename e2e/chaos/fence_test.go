@@ -46,9 +46,9 @@ var fences = []fault{
 		m.launch()
 	}, (*fleet).healOne},
 	{"upgraded, then killed", func(f *fleet, m *machine) { f.upgradeAndKill(m) }, func(_ *fleet, m *machine) { m.start() }},
-	{"drained, then cut off", func(f *fleet, m *machine) {
-		f.drain(m, true)
+	{"cut off, then drained", func(f *fleet, m *machine) {
 		f.cutOff(m)
+		f.drain(m, true)
 	}, func(f *fleet, m *machine) { f.healOne(m); f.drain(m, false) }},
 	{"drained", func(f *fleet, m *machine) { f.drain(m, true) }, func(f *fleet, m *machine) { f.drain(m, false) }},
 }
@@ -128,7 +128,7 @@ func (f *fleet) drain(m *machine, away bool) {
 		args = []string{"node", "uncordon", m.name}
 	}
 	f.until(args[1], patience, func() error {
-		_, err := f.leader().ten(args...)
+		_, err := f.others(m)[0].ten(args...)
 		return err
 	})
 }

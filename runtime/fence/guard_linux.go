@@ -85,7 +85,7 @@ func (g *guard) report() error {
 			fds := []unix.PollFd{{Fd: socketFD, Events: unix.POLLIN}}
 			_, _ = unix.Poll(fds, -1) // the next read tells
 		default:
-			return fmt.Errorf("hear of ten: it has ended (%v)", err)
+			return errors.Join(errors.New("ten has ended"), err)
 		}
 	}
 }
