@@ -63,7 +63,8 @@ type Times struct {
 	// A node is down when its machine has refused connections for Refused, or when it has
 	// not answered for Silent, or for Left after it said that it would be back.
 	Refused, Silent, Left time.Duration
-	// Grace is how long after that its instances are replaced.
+	// Grace is how long after that its instances are replaced, and how long a leader that
+	// finds it down, for another gave it up, asks it itself before.
 	Grace time.Duration
 }
 
@@ -119,11 +120,12 @@ func lead(ctx context.Context, changed <-chan struct{}, cfg Config) {
 	}()
 	defer func() { cancel(); <-lost }()
 
+	seen := sightings{}
 	for ctx.Err() == nil {
 		err := cfg.Cluster.Barrier(ctx)
 		if err == nil {
 			cfg.Logger.Debug("leading", "index", cfg.Cluster.View().Index())
-			err = work(ctx, cfg)
+			err = work(ctx, cfg, seen)
 		}
 		if ctx.Err() != nil {
 			return
@@ -137,7 +139,7 @@ func lead(ctx context.Context, changed <-chan struct{}, cfg Config) {
 }
 
 // work does everything at once until one thing fails or ctx ends.
-func work(ctx context.Context, cfg Config) error {
+func work(ctx context.Context, cfg Config, seen sightings) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	clock := newClock(cfg.Cluster.View(), cfg.Now)
 	watched := make(chan struct{})
@@ -147,7 +149,7 @@ func work(ctx context.Context, cfg Config) error {
 			cancel(guarded(func() error { return watchNodes(ctx, cfg, clock) }))
 		}
 	}()
-	err := guarded(func() error { return reconcile(ctx, cfg, clock) })
+	err := guarded(func() error { return reconcile(ctx, cfg, clock, seen) })
 	cancel(err)
 	<-watched
 	return context.Cause(ctx)
@@ -167,8 +169,8 @@ func guarded(f func() error) (err error) {
 // clock tells the time for the deadlines that are in the state. They were written by
 // another leader's clock, perhaps. A time in the state that lies in the future proves
 // that this node's clock is behind that one: it counts from there, so that nothing
-// waits for a day because a clock is a day off. A clock that is ahead shortens what is
-// left of one [Times.Grace], once.
+// waits for a day because a clock is a day off. A clock that is ahead shortens nothing:
+// deadlines count from their [sightings].
 type clock struct {
 	source func() time.Time
 	began  time.Time // has a monotonic reading

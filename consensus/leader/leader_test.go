@@ -34,6 +34,7 @@ type fakeCluster struct {
 	leases   map[string]bool  // ended
 	answers  map[string]error // of nodes, to Ping; absent: none comes
 	slow     time.Duration    // what an answer takes
+	late     time.Duration    // what it takes until a status is committed
 	hang     chan struct{}    // Place waits for it, or for its context
 }
 
@@ -120,6 +121,10 @@ func (f *fakeCluster) EndMove(_ context.Context, m state.EndMove) error {
 }
 
 func (f *fakeCluster) SetNodeStatus(_ context.Context, s state.NodeStatus) error {
+	f.mu.Lock()
+	late := f.late
+	f.mu.Unlock()
+	time.Sleep(late)
 	f.do(state.Command{NodeStatus: &s})
 	return nil
 }
@@ -248,8 +253,9 @@ func TestLosingLeadershipUnwinds(t *testing.T) {
 	})
 }
 
-// two adds a second node, with an instance of each way to be dealt with, and leads.
-func (f *fakeCluster) two() {
+// two adds a second node, with an instance of each way to be dealt with, and leads, after
+// what happened before.
+func (f *fakeCluster) two(before ...func()) {
 	f.do(state.Command{PutNode: &state.PutNode{Node: api.Node{ID: "n2", Name: "n2", Eligibility: api.EligibilityEligible}}})
 	for _, d := range api.OnDisconnects() {
 		s := api.Service{Name: string(d), Command: "true", OnDisconnect: d}
@@ -261,6 +267,9 @@ func (f *fakeCluster) two() {
 		f.do(state.Command{Place: &state.Place{Placements: []state.Placement{{Ref: i.Ref(), Node: "n2", Generation: 1}}}})
 	}
 	f.answer("n2", nil)
+	for _, happened := range before {
+		happened()
+	}
 	f.lead(true)
 }
 
@@ -407,14 +416,15 @@ func TestLeadersOwnNodeIsUp(t *testing.T) {
 // What serves on the node that an instance leaves is not waited for once that is lost.
 func TestMoveFromALostNodeEnds(t *testing.T) {
 	run(t, func(t *testing.T, f *fakeCluster) {
-		f.two()
-		no := false
-		s := api.Service{Name: "app", Command: "true", StoragePersist: &no}
-		s.SetDefaults()
-		f.do(state.Command{PutService: &state.PutService{Service: s}})
-		f.put("x")
 		ref := api.Ref{Service: "app", ID: "x"}
-		f.do(state.Command{Place: &state.Place{Placements: []state.Placement{{Ref: ref, Node: "n2", Generation: 1}}}})
+		f.two(func() { // before the leader places it elsewhere
+			no := false
+			s := api.Service{Name: "app", Command: "true", StoragePersist: &no}
+			s.SetDefaults()
+			f.do(state.Command{PutService: &state.PutService{Service: s}})
+			f.put("x")
+			f.do(state.Command{Place: &state.Place{Placements: []state.Placement{{Ref: ref, Node: "n2", Generation: 1}}}})
+		})
 		f.do(state.Command{Report: &state.Report{Node: "n2", Reports: []api.Report{{Ref: ref, Observed: api.Observed{State: api.StateRunning, Generation: 1}}}}})
 		f.do(state.Command{SetNode: &state.SetNode{ID: "n2", Eligibility: api.EligibilityDraining}})
 		moving := func() bool { i, _ := f.View().Instance(ref); return i.Previous != nil }

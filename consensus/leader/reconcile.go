@@ -19,20 +19,21 @@ const leasePause = 250 * time.Millisecond
 
 // reconcile plans and places on every change and at every deadline, until something
 // fails or ctx ends.
-func reconcile(ctx context.Context, cfg Config, clock clock) error {
+func reconcile(ctx context.Context, cfg Config, clock clock, seen sightings) error {
 	c := cfg.Cluster
 	for {
-		v := c.View()
-		plan := schedule.Plan(v, clock.now(), leases{c, cfg.Now})
+		now := clock.now()
+		v := seen.look(c.View(), now, cfg.Now())
+		plan := schedule.Plan(v, now, leases{c, cfg.Now})
 		for batch := range slices.Chunk(plan, BatchSize) {
 			if err := c.Place(ctx, batch); err != nil {
 				return err
 			}
 		}
-		if err := endMoves(ctx, c, v); err != nil {
+		if err := endMoves(ctx, c, v.View); err != nil {
 			return err
 		}
-		if len(plan) == 0 && stuck(v) {
+		if len(plan) == 0 && stuck(v.View) {
 			if err := pause(ctx, idlePause); err != nil {
 				return err
 			}
@@ -46,7 +47,7 @@ func reconcile(ctx context.Context, cfg Config, clock clock) error {
 // nextChange waits until another plan may come of it. What has changed since v, our own
 // placements included, has closed its channel already: the next round sees all of it at
 // once.
-func nextChange(ctx context.Context, v *state.View, clock clock) error {
+func nextChange(ctx context.Context, v patientView, clock clock) error {
 	var timer <-chan time.Time
 	now := clock.now()
 	if at, ok := schedule.NextDeadline(v, now); ok {
@@ -74,7 +75,7 @@ func stuck(v *state.View) bool {
 
 // overdue reports whether a node is lost and still has instances: of those whose lease
 // has not ended, or that nobody else can take.
-func overdue(v *state.View, now time.Time) bool {
+func overdue(v patientView, now time.Time) bool {
 	for n := range v.Nodes() {
 		if n.Status == api.NodeDown && !now.Before(n.Deadline) && v.InstanceCountOn(n.ID) > 0 {
 			return true
