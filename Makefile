@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 HOURS    ?= 200
 SEED     ?= 1
 
-.PHONY: help run build examples test race chaos chaos-short soak sim sim-short lint fmt fuzz bench e2e cross clean
+.PHONY: help run build examples test race testacc chaos chaos-short soak sim sim-short lint fmt fuzz bench e2e cross clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,10 @@ race: ## the tests under the race detector (needs a C compiler)
 
 e2e: build examples ## the black-box tests against the real binary, the long ones too
 	TEN_E2E_LONG=1 $(GO) test -count=1 -v -timeout 30m ./e2e/...
+
+testacc: ## the provider's acceptance tests: the terraform command against real clusters; TESTACC='-run Fleet'
+	@command -v terraform >/dev/null || { echo "make $@: terraform (1.11 or later) is not on PATH" >&2; exit 1; }
+	$(GO) test -count=1 -v -timeout 20m ./provider/... $(TESTACC)
 
 chaos: ## break three real servers in every way, about an hour; CHAOS='-chaos.kills=1000 -run Kills' (root)
 	@$(chaos-needs)
@@ -89,6 +93,8 @@ bench: build examples ## the comparisons of docs/benchmarks.md, as ratios measur
 cross: ## the client commands build for other systems
 	GOOS=darwin $(GO) build -o /dev/null ./cmd/ten
 	GOOS=windows $(GO) build -o /dev/null ./cmd/ten
+	GOOS=darwin $(GO) build -o /dev/null ./cmd/terraform-provider-ten
+	GOOS=windows $(GO) build -o /dev/null ./cmd/terraform-provider-ten
 
 clean: ## remove what the targets above made
 	rm -rf bin .cache examples/hello/hello examples/chat/chat

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,37 +18,44 @@ const module = "github.com/tenement-fleet/tenement/"
 // allowed maps a package prefix to the prefixes of this module that it may import,
 // tests included. The longest prefix that matches a package decides.
 var allowed = map[string][]string{
-	"api":                 {},
-	"api/client":          {"api"},
-	"cmd/ten":             {"server", "provider", "api"},
-	"server":              {"server", "consensus", "runtime", "proxy", "api"},
-	"server/config":       {"server/config", "api"},
-	"server/httpapi":      {"server/httpapi", "server/auth", "api"},
-	"server/auth":         {"server/auth", "api"},
-	"server/telemetry":    {"server/telemetry", "api"},
-	"server/registry":     {"server/registry", "api"},
-	"consensus":           {"consensus", "api"},
-	"consensus/state":     {"consensus/state", "api"},
-	"consensus/secret":    {"consensus/secret", "api"},
-	"consensus/transport": {"consensus/transport", "consensus/secret", "api"},
-	"consensus/schedule":  {"consensus/schedule", "consensus/state", "api"},
-	"consensus/gossip":    {"consensus/gossip", "api"},
-	"consensus/leader":    {"consensus/leader", "consensus/schedule", "consensus/state", "api"},
-	"runtime/tiny":        {},
-	"runtime/driver":      {"runtime/driver", "runtime/tiny", "api"},
-	"runtime/process":     {"runtime/process", "runtime/driver", "api"},
-	"runtime/namespace":   {"runtime/namespace", "runtime/process", "runtime/driver", "api"},
-	"runtime/fake":        {"runtime/fake", "runtime/driver", "api"},
-	"runtime/archive":     {},
-	"runtime/fence":       {},
-	"runtime/agent":       {"runtime", "api"},
-	"runtime/health":      {"runtime/health", "api"},
-	"runtime/logs":        {"runtime/logs", "runtime/tiny", "api"},
-	"proxy":               {"proxy", "api"},
-	"examples":            {},
-	"e2e":                 {"api"},
-	"bench":               {"server", "consensus", "runtime", "proxy", "api"},
+	"api":                        {},
+	"api/client":                 {"api"},
+	"cmd/ten":                    {"server", "provider", "api"},
+	"cmd/terraform-provider-ten": {"provider"},
+	"provider":                   {"provider", "api"},
+	"provider/acctest":           {"provider", "server", "runtime", "api"},
+	"server":                     {"server", "consensus", "runtime", "proxy", "api"},
+	"server/config":              {"server/config", "api"},
+	"server/httpapi":             {"server/httpapi", "server/auth", "api"},
+	"server/auth":                {"server/auth", "api"},
+	"server/telemetry":           {"server/telemetry", "api"},
+	"server/registry":            {"server/registry", "api"},
+	"consensus":                  {"consensus", "api"},
+	"consensus/state":            {"consensus/state", "api"},
+	"consensus/secret":           {"consensus/secret", "api"},
+	"consensus/transport":        {"consensus/transport", "consensus/secret", "api"},
+	"consensus/schedule":         {"consensus/schedule", "consensus/state", "api"},
+	"consensus/gossip":           {"consensus/gossip", "api"},
+	"consensus/leader":           {"consensus/leader", "consensus/schedule", "consensus/state", "api"},
+	"runtime/tiny":               {},
+	"runtime/driver":             {"runtime/driver", "runtime/tiny", "api"},
+	"runtime/process":            {"runtime/process", "runtime/driver", "api"},
+	"runtime/namespace":          {"runtime/namespace", "runtime/process", "runtime/driver", "api"},
+	"runtime/fake":               {"runtime/fake", "runtime/driver", "api"},
+	"runtime/archive":            {},
+	"runtime/fence":              {},
+	"runtime/agent":              {"runtime", "api"},
+	"runtime/health":             {"runtime/health", "api"},
+	"runtime/logs":               {"runtime/logs", "runtime/tiny", "api"},
+	"proxy":                      {"proxy", "api"},
+	"examples":                   {},
+	"e2e":                        {"api"},
+	"bench":                      {"server", "consensus", "runtime", "proxy", "api"},
 }
+
+// onlyTests lists the packages that nothing but tests may import: the provider's
+// acceptance tests need a cluster, which the provider itself must know nothing of.
+var onlyTests = []string{"provider/acctest"}
 
 // standardOnly lists the packages that may import nothing but the standard library.
 var standardOnly = []string{"api"}
@@ -70,6 +78,11 @@ func TestImportRule(t *testing.T) {
 		if rule == "" {
 			t.Errorf("package %s has no import rule: add one here and to docs/architecture.md", path)
 			continue
+		}
+		for _, imp := range p.Imports {
+			if target, ours := strings.CutPrefix(imp, module); ours && slices.Contains(onlyTests, target) {
+				t.Errorf("%s imports %s, which is for tests only", path, target)
+			}
 		}
 		imports := append(append(p.Imports, p.TestImports...), p.XTestImports...)
 		for _, imp := range imports {

@@ -37,6 +37,8 @@ type request struct {
 	ifMatch *uint64
 	// again says that doing it twice is the same as doing it once.
 	again bool
+	// slow calls are answered only once something has happened.
+	slow bool
 	// patient calls are tried again for as long as the context allows.
 	patient bool
 	// accept is the media type wanted; JSON when empty.
@@ -80,6 +82,7 @@ func indexOf(resp *http.Response) uint64 {
 // deadline and the kind of failure allow.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	body, err := encode(r.body)
+	r.again = r.again || r.ifMatch != nil && c.cfg.Persistent
 	if err != nil {
 		return nil, fmt.Errorf("encode body of %s %s: %w", r.method, r.path, err)
 	}
@@ -88,7 +91,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		if err == nil {
 			return resp, nil
 		}
-		if !r.again || !temporary(err) || n >= c.cfg.Attempts && !r.patient {
+		if !r.again || !temporary(err) || n >= c.cfg.Attempts && !r.patient && !c.persists() {
 			return nil, err
 		}
 		wait := c.backoff(n, err)
@@ -101,6 +104,10 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		}
 	}
 }
+
+// persists reports whether a call goes on after Config.Attempts: not while there is no
+// sign that there is a server at all.
+func (c *Client) persists() bool { return c.cfg.Persistent && c.answered.Load() }
 
 // round offers the request to each endpoint, the current one first, until one takes it.
 func (c *Client) round(ctx context.Context, r request, body []byte) (*http.Response, error) {
@@ -140,7 +147,7 @@ func (c *Client) try(ctx context.Context, e *endpoint, r request, body []byte) (
 		req.Body, req.GetBody, req.ContentLength = io.NopCloser(r.stream), nil, r.streamSize
 		req.Header.Set("Content-Type", mediaBinary)
 	}
-	resp, err := e.http.Do(req)
+	resp, err := c.bounded(ctx, e, req, r)
 	if err != nil {
 		var ue *url.Error
 		if errors.As(err, &ue) {
@@ -148,12 +155,41 @@ func (c *Client) try(ctx context.Context, e *endpoint, r request, body []byte) (
 		}
 		return nil, &UnreachableError{Endpoint: e.name, Err: err, sent: sent}
 	}
+	c.answered.Store(true)
 	c.sawIndex(indexOf(resp))
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return nil, problem(e, resp)
+}
+
+// bounded sends the request within Config.TryTimeout, which also bounds the reading of
+// the answer.
+func (c *Client) bounded(ctx context.Context, e *endpoint, req *http.Request, r request) (*http.Response, error) {
+	if c.cfg.TryTimeout <= 0 || r.patient || r.slow || r.stream != nil || r.accept != "" {
+		return e.http.Do(req)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.TryTimeout)
+	resp, err := e.http.Do(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = bodyUntil{resp.Body, cancel}
+	return resp, nil
+}
+
+// bodyUntil ends the context of its request when it is closed.
+type bodyUntil struct {
+	io.ReadCloser
+	end context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (b bodyUntil) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
 }
 
 func (c *Client) setHeaders(req *http.Request, r request, hasBody bool) {

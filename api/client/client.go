@@ -8,6 +8,8 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -47,6 +49,16 @@ type Config struct {
 	// Retry-After of the server is obeyed; one beyond the deadline ends the call at once.
 	Backoff, MaxBackoff time.Duration
 	DialTimeout         time.Duration
+	// TryTimeout bounds what one endpoint may take for one answer, streams and blocking
+	// queries excepted, after which the next is asked; zero leaves it to the call's bound.
+	TryTimeout time.Duration
+	// Persistent calls go on for as long as their deadline allows, once a server has
+	// answered anything at all; so do conditional writes. A CodeStaleRevision may then be
+	// the trace of an earlier try of the same write: the caller compares.
+	Persistent bool
+	// CA, in PEM, is what the certificates of https endpoints are checked against; empty:
+	// what the system trusts.
+	CA []byte
 
 	// Notify, if set, is told of every failure that will be tried again, and when. It may
 	// be called from several goroutines.
@@ -80,6 +92,7 @@ type Client struct {
 	endpoints []*endpoint
 	current   atomic.Int64 // the endpoint that answered last
 	index     atomic.Uint64
+	answered  atomic.Bool // by any endpoint, with anything
 	sleep     func(context.Context, time.Duration) error
 }
 
@@ -101,7 +114,7 @@ func New(cfg Config) (*Client, error) {
 	cfg.Endpoints = slices.Clone(cfg.Endpoints)
 	c := &Client{cfg: cfg, sleep: sleep}
 	for _, name := range cfg.Endpoints {
-		e, err := newEndpoint(name, cfg.DialTimeout)
+		e, err := newEndpoint(name, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("make client: %w", err)
 		}
@@ -110,17 +123,22 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-func newEndpoint(name string, dialTimeout time.Duration) (*endpoint, error) {
+func newEndpoint(name string, cfg Config) (*endpoint, error) {
 	bad := &api.FieldError{Field: "server", Got: name, Want: `"http://host:port", "https://host:port" or "unix:///path/ten.sock"`}
 	u, err := url.Parse(name)
 	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, bad
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
+	trust, err := trusted(cfg.CA)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: cfg.DialTimeout}
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: dialTimeout,
+		TLSClientConfig:     trust,
+		TLSHandshakeTimeout: cfg.DialTimeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     90 * time.Second,
@@ -143,6 +161,18 @@ func newEndpoint(name string, dialTimeout time.Duration) (*endpoint, error) {
 		// A redirect is an answer like any other: following it would hand the token on.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// trusted returns the TLS settings for a CA; nil, which is the system's, for none.
+func trusted(ca []byte) (*tls.Config, error) {
+	if len(ca) == 0 {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, errors.New("read CA: it holds no certificate in PEM")
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
 // Close frees the idle connections. Calls under way go on.

@@ -41,7 +41,7 @@ func (c *Client) RemoveNode(ctx context.Context, node string, force bool) error 
 
 // Promote gives a node a vote.
 func (c *Client) Promote(ctx context.Context, node string) (*api.Member, error) {
-	return call[api.Member](ctx, c, request{method: http.MethodPost, path: nodePath(node) + "/promote", again: true})
+	return call[api.Member](ctx, c, request{method: http.MethodPost, path: nodePath(node) + "/promote", again: true, slow: true})
 }
 
 // WatchMember yields a node as it is and again after every change of the cluster's state;

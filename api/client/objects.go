@@ -71,7 +71,7 @@ func (c *Client) PutInstance(ctx context.Context, i *api.Instance, ifMatch *uint
 // connections.
 func (c *Client) Spawn(ctx context.Context, ref api.Ref) (*api.Instance, error) {
 	body := api.SpawnRequest{Process: ref.Service, ID: ref.ID}
-	return call[api.Instance](ctx, c, request{method: http.MethodPost, path: "/api/instances/spawn", body: body, again: true})
+	return call[api.Instance](ctx, c, request{method: http.MethodPost, path: "/api/instances/spawn", body: body, again: true, slow: true})
 }
 
 // Stop puts an instance to sleep and takes it out of weighted traffic; with hold it stays
@@ -81,17 +81,23 @@ func (c *Client) Stop(ctx context.Context, ref api.Ref, hold bool) (*api.Instanc
 	if hold {
 		v.Set("hold", "true")
 	}
-	return call[api.Instance](ctx, c, request{method: http.MethodDelete, path: instancePath(ref, ""), query: v, again: true})
+	return call[api.Instance](ctx, c, request{method: http.MethodDelete, path: instancePath(ref, ""), query: v, again: true, slow: true})
 }
 
 // Purge stops an instance and removes it.
 func (c *Client) Purge(ctx context.Context, ref api.Ref) error {
-	return c.remove(ctx, instancePath(ref, ""), url.Values{"purge": {"true"}}, nil)
+	return c.DeleteInstance(ctx, ref, nil)
+}
+
+// DeleteInstance is Purge; with ifMatch it fails with CodeStaleRevision unless that is
+// the current revision.
+func (c *Client) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64) error {
+	return c.remove(ctx, instancePath(ref, ""), url.Values{"purge": {"true"}}, ifMatch)
 }
 
 // Restart stops and starts an instance and returns once it accepts connections.
 func (c *Client) Restart(ctx context.Context, ref api.Ref) (*api.Instance, error) {
-	return call[api.Instance](ctx, c, request{method: http.MethodPost, path: instancePath(ref, "/restart")})
+	return call[api.Instance](ctx, c, request{method: http.MethodPost, path: instancePath(ref, "/restart"), slow: true})
 }
 
 // SetWeight sets an instance's share of weighted traffic.
@@ -112,7 +118,7 @@ func (c *Client) Storage(ctx context.Context, ref api.Ref) (*api.Storage, error)
 
 // Deploy runs an instance and returns once it is healthy and has its weight.
 func (c *Client) Deploy(ctx context.Context, d api.DeployRequest) (*api.Instance, error) {
-	return call[api.Instance](ctx, c, request{method: http.MethodPost, path: "/api/deploy", body: d, again: true})
+	return call[api.Instance](ctx, c, request{method: http.MethodPost, path: "/api/deploy", body: d, again: true, slow: true})
 }
 
 // Route moves the weighted traffic of a service from one instance to another.
@@ -152,7 +158,7 @@ func (c *Client) ServerHealth(ctx context.Context) (*api.ServerHealth, error) {
 
 // Upgrade makes the serving ten hand over to a new process and returns once that serves.
 func (c *Client) Upgrade(ctx context.Context, u api.UpgradeRequest) (*api.UpgradeResult, error) {
-	return call[api.UpgradeResult](ctx, c, request{method: http.MethodPost, path: "/api/upgrade", body: u})
+	return call[api.UpgradeResult](ctx, c, request{method: http.MethodPost, path: "/api/upgrade", body: u, slow: true})
 }
 
 func get[T any](ctx context.Context, c *Client, path string) (*T, error) {

@@ -3,12 +3,15 @@
 //
 // Every command is built by a method of [app], which holds all that a command needs from
 // its surroundings: flags, streams, terminal, environment, clock. Only main and app print
-// and exit. What needs Linux comes in through [hooks].
+// and exit. What needs Linux comes in through [hooks]. Started by Terraform, it is the
+// provider and nothing else.
 package main
 
 import (
 	"context"
 	"os"
+
+	"github.com/tenement-fleet/tenement/provider"
 )
 
 // version is set by the linker.
@@ -17,6 +20,9 @@ var version = "dev"
 func main() { os.Exit(run()) }
 
 func run() int {
+	if provider.Started(os.Args, os.Getenv) {
+		return provider.Main(version)
+	}
 	if code, is := guard(os.Args); is {
 		return code
 	}

@@ -1,0 +1,49 @@
+package provider
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework/provider"
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+)
+
+// Address is the provider's name in the registry that every fleet is.
+const Address = "registry.terraform.io/tenement/ten"
+
+// Terraform starts every provider with this variable and value in its environment.
+const (
+	cookieName  = "TF_PLUGIN_MAGIC_COOKIE"
+	cookieValue = "d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2"
+)
+
+// Started reports whether a program with these arguments and this environment was started
+// to be the provider: by its name, terraform-provider-ten…, or by Terraform.
+func Started(args []string, getenv func(string) string) bool {
+	if getenv(cookieName) == cookieValue {
+		return true
+	}
+	return len(args) > 0 && strings.HasPrefix(filepath.Base(args[0]), "terraform-provider-ten")
+}
+
+// Main is the life of a provider's process, which ends with Terraform's: it returns the
+// exit code. Flags are for developers: -debug serves a provider that Terraform attaches to.
+func Main(version string) int {
+	flags := flag.NewFlagSet("terraform-provider-ten", flag.ContinueOnError)
+	debug := flags.Bool("debug", false, "serve for a debugger, and print what to set in Terraform's environment")
+	if flags.Parse(os.Args[1:]) != nil {
+		return 2
+	}
+	err := providerserver.Serve(context.Background(), func() provider.Provider { return &Provider{Version: version} }, providerserver.ServeOpts{
+		Address: Address, Debug: *debug, ProtocolVersion: 6,
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "terraform-provider-ten:", err)
+		return 1
+	}
+	return 0
+}
