@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
+	"github.com/tenement-fleet/tenement/provider/fleet"
+	"github.com/tenement-fleet/tenement/provider/instance"
 	"github.com/tenement-fleet/tenement/provider/service"
 )
 
@@ -41,6 +43,8 @@ func (p *Provider) Metadata(_ context.Context, _ provider.MetadataRequest, resp 
 func (p *Provider) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{
 		service.New,
+		instance.New,
+		fleet.New,
 	}
 }
 

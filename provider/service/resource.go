@@ -54,7 +54,7 @@ func kind() *managed.Kind[Model, api.Service, *Model] {
 			}
 			return nil
 		},
-		InUse: inUse,
+		InUse: inUse, Secrets: secrets, Conceal: conceal, Check: check, Plan: plan,
 	}
 }
 
@@ -152,7 +152,8 @@ func resourceSchema() schema.Schema {
 		"env_wo": schema.MapAttribute{
 			Optional: true, Sensitive: true, WriteOnly: true, ElementType: types.StringType,
 			MarkdownDescription: "More of the program's environment, which Terraform keeps neither in the state nor in the plan. Write-only: needs Terraform 1.11. " +
-				"Values are written when the service is created, when a name is new, and when `env_wo_version` changes.",
+				"Values are written when the service is created, when a name is new, and when `env_wo_version` changes. " +
+				"An import can't tell secret variables from others: it reads all of them into `env`.",
 		},
 		"env_wo_version": schema.Int64Attribute{Optional: true, MarkdownDescription: "Change it to have the values of `env_wo` written again."},
 		"socket":         optional("The unix socket on which the program listens instead of PORT." + placeholders),

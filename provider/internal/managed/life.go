@@ -52,15 +52,15 @@ func (r *Resource[M, O, P]) Create(ctx context.Context, req resource.CreateReque
 	}
 	absent := uint64(0)
 	got, err := r.kind.Put(ctx, c, want, &absent)
-	if isCode(err, api.CodeStaleRevision) {
+	if IsCode(err, api.CodeStaleRevision) {
 		got, err = r.adopt(ctx, c, want)
 	}
 	if err != nil {
 		remote.Report(ctx, &resp.Diagnostics, r.kind.Schema, "Cannot create "+r.name(want), err)
 		return
 	}
-	r.save(ctx, &m, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
-	r.wait(ctx, c, &m, got, &resp.Diagnostics)
+	r.save(ctx, c, &m, want, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
+	r.wait(ctx, c, &m, got, true, &resp.Diagnostics)
 }
 
 // adopt finds out who has made what was to be created.
@@ -74,8 +74,8 @@ func (r *Resource[M, O, P]) adopt(ctx context.Context, c *client.Client, want *O
 			return nil, err
 		}
 	}
-	if r.kind.Same(got, want) {
-		return got, nil
+	if err := r.respell(ctx, c, want, got); err != nil || r.kind.Same(got, want) {
+		return got, err
 	}
 	id := strings.Join(r.kind.KeyOf(want), ":")
 	return nil, api.Errorf(api.CodeConflict, "%s exists already, and is not as configured here. Somebody else has made it, or another state has it. "+
@@ -95,8 +95,9 @@ func (r *Resource[M, O, P]) Read(ctx context.Context, req resource.ReadRequest, 
 	if was == nil {
 		return
 	}
-	got, err := r.kind.Get(ctx, r.remote.Client(&resp.Diagnostics), r.kind.KeyOf(was))
-	if isCode(err, api.CodeNotFound) {
+	c := r.remote.Client(&resp.Diagnostics)
+	got, err := r.kind.Get(ctx, c, r.kind.KeyOf(was))
+	if IsCode(err, api.CodeNotFound) {
 		resp.State.RemoveResource(ctx)
 		return
 	}
@@ -104,7 +105,7 @@ func (r *Resource[M, O, P]) Read(ctx context.Context, req resource.ReadRequest, 
 		remote.Report(ctx, &resp.Diagnostics, nil, "Cannot read "+r.name(was), err)
 		return
 	}
-	r.save(ctx, &m, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
+	r.save(ctx, c, &m, was, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
 }
 
 // Update replaces the object, unless somebody else has changed it since the plan was made.
@@ -134,23 +135,26 @@ func (r *Resource[M, O, P]) Update(ctx context.Context, req resource.UpdateReque
 		return
 	}
 	got, err := r.kind.Put(ctx, c, want, revision(ctx, req.Private, &resp.Diagnostics))
-	if isCode(err, api.CodeStaleRevision) {
+	if IsCode(err, api.CodeStaleRevision) {
 		got, err = r.again(ctx, c, want)
 	}
 	if err != nil {
 		remote.Report(ctx, &resp.Diagnostics, r.kind.Schema, summary, err)
 		return
 	}
-	r.save(ctx, &m, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
-	r.wait(ctx, c, &m, got, &resp.Diagnostics)
+	r.save(ctx, c, &m, want, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
+	r.wait(ctx, c, &m, got, false, &resp.Diagnostics)
 }
 
 // again finds out whether a write that was refused because of another one is done all the
 // same: by an earlier try that nobody answered, or by somebody who wanted the same.
 func (r *Resource[M, O, P]) again(ctx context.Context, c *client.Client, want *O) (*O, error) {
 	got, err := r.kind.Get(ctx, c, r.kind.KeyOf(want))
-	if isCode(err, api.CodeNotFound) {
+	if IsCode(err, api.CodeNotFound) {
 		return nil, api.Errorf(api.CodeConflict, "it was removed since Terraform last read it. Apply again: Terraform will see that, and create it anew")
+	}
+	if err == nil {
+		err = r.respell(ctx, c, want, got)
 	}
 	if err != nil || r.kind.Same(got, want) {
 		return got, err
@@ -185,13 +189,13 @@ func (r *Resource[M, O, P]) Delete(ctx context.Context, req resource.DeleteReque
 	if err == nil {
 		err = r.kind.Delete(ctx, c, o, revision(ctx, req.Private, &resp.Diagnostics))
 	}
-	if isCode(err, api.CodeStaleRevision) {
+	if IsCode(err, api.CodeStaleRevision) {
 		var got *O
 		if got, err = r.kind.Get(ctx, c, r.kind.KeyOf(o)); err == nil {
 			err = r.changed(got)
 		}
 	}
-	if !isCode(err, api.CodeNotFound) {
+	if !IsCode(err, api.CodeNotFound) {
 		remote.Report(ctx, &resp.Diagnostics, nil, "Cannot delete "+r.name(o), err)
 	}
 }
@@ -204,10 +208,14 @@ type saved struct {
 	diags    *diag.Diagnostics
 }
 
-func (r *Resource[M, O, P]) save(ctx context.Context, m *M, got *O, to saved) {
+// save puts an object into the state, spelled as it was.
+func (r *Resource[M, O, P]) save(ctx context.Context, c *client.Client, m *M, was, got *O, to saved) {
+	if err := r.respell(ctx, c, was, got); err != nil {
+		to.diags.AddWarning("Cannot compare "+r.name(got), err.Error())
+	}
 	revision := strconv.FormatUint(r.kind.Revision(got), 10)
 	if r.kind.Conceal != nil {
-		r.kind.Conceal(ctx, got, to.private)
+		to.diags.Append(r.kind.Conceal(ctx, got, to.private)...)
 	}
 	to.diags.Append(P(m).Flatten(ctx, got)...)
 	to.diags.Append(to.state.Set(ctx, m)...)
@@ -220,9 +228,16 @@ func (r *Resource[M, O, P]) save(ctx context.Context, m *M, got *O, to saved) {
 	}
 }
 
+func (r *Resource[M, O, P]) respell(ctx context.Context, c *client.Client, as, o *O) error {
+	if r.kind.Respell == nil {
+		return nil
+	}
+	return r.kind.Respell(ctx, c, as, o)
+}
+
 // wait waits as the model says. An apply that was cancelled is no failure of the object:
 // it stays as it is, untainted.
-func (r *Resource[M, O, P]) wait(ctx context.Context, c *client.Client, m *M, o *O, diags *diag.Diagnostics) {
+func (r *Resource[M, O, P]) wait(ctx context.Context, c *client.Client, m *M, o *O, created bool, diags *diag.Diagnostics) {
 	waitFor := P(m).Options().WaitFor
 	if r.kind.Wait == nil || waitFor == WaitNone || diags.HasError() {
 		return
@@ -234,6 +249,10 @@ func (r *Resource[M, O, P]) wait(ctx context.Context, c *client.Client, m *M, o 
 		diags.AddWarning("Cancelled while waiting for "+r.name(o), "It is written; whether it is "+waitFor+" was not waited for.")
 	default:
 		remote.Report(ctx, diags, nil, fmt.Sprintf("%s is not %s", capital(r.name(o)), waitFor), err)
+		if created {
+			diags.AddWarning(capital(r.name(o))+" is created, and tainted",
+				"The next apply destroys it and creates it anew, unless terraform untaint keeps it.")
+		}
 	}
 }
 
@@ -277,6 +296,7 @@ func revision(ctx context.Context, p Private, diags *diag.Diagnostics) *uint64 {
 	return nil
 }
 
-func isCode(err error, code api.Code) bool { return err != nil && api.CodeOf(err) == code }
+// IsCode reports whether an error is one of the API's with a code.
+func IsCode(err error, code api.Code) bool { return err != nil && api.CodeOf(err) == code }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 
+	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/api/client"
 	"github.com/tenement-fleet/tenement/provider/internal/remote"
 )
@@ -38,6 +39,15 @@ type Options struct {
 
 // Key names an object: the values of its identity attributes, in the order of Kind.Identity.
 type Key []string
+
+// Ref returns a key of two parts as a reference.
+func (k Key) Ref() api.Ref { return api.Ref{Service: k[0], ID: k[1]} }
+
+// ParseRef reads a key of the form service:id.
+func ParseRef(id string) (Key, error) {
+	ref, err := api.ParseRef(id)
+	return Key{ref.Service, ref.ID}, err
+}
 
 // Kind is what is particular to a resource.
 type Kind[M, O any, P Model[M, O]] struct {
@@ -65,10 +75,12 @@ type Kind[M, O any, P Model[M, O]] struct {
 
 	// Claim refuses to take over an object that is there already although it is the same.
 	Claim func(*O) error
+	// Respell spells a part of o as in the other where that means the same to the cluster.
+	Respell func(ctx context.Context, c *client.Client, as, o *O) error
 	// Secrets adds what is in write-only attributes of the configuration to the object.
 	Secrets func(ctx context.Context, s Secrets[O]) diag.Diagnostics
 	// Conceal takes out of an object from the API what must not get into the state.
-	Conceal func(ctx context.Context, o *O, p Private)
+	Conceal func(ctx context.Context, o *O, p Private) diag.Diagnostics
 	// Wait returns once the object is as Options.WaitFor wants it, or with the reason why not.
 	Wait func(ctx context.Context, c *client.Client, o *O, waitFor string) error
 	// Plan completes a plan and tells by a dry run what would go wrong.

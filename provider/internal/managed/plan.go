@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -104,4 +105,13 @@ func (r *Resource[M, O, P]) importKey(ctx context.Context, req resource.ImportSt
 		key = append(key, part.ValueString())
 	}
 	return key, !diags.HasError()
+}
+
+// NoMove refuses a moved block from another type of resource, and says why and what to do.
+func NoMove(from, why string) resource.StateMover {
+	return resource.StateMover{StateMover: func(_ context.Context, req resource.MoveStateRequest, resp *resource.MoveStateResponse) {
+		if req.SourceTypeName == from && strings.HasSuffix(req.SourceProviderAddress, "/ten") {
+			resp.Diagnostics.AddError("A "+from+" can't be moved here", why)
+		}
+	}}
 }
