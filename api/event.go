@@ -14,6 +14,8 @@ const (
 	EventInstanceDeleted EventType = "instance.deleted"
 	EventFleetUpdated    EventType = "fleet.updated"
 	EventFleetDeleted    EventType = "fleet.deleted"
+	EventRouteUpdated    EventType = "route.updated"
+	EventRouteDeleted    EventType = "route.deleted"
 	EventNodeUpdated     EventType = "node.updated"
 	EventNodeDeleted     EventType = "node.deleted"
 	EventTokenUpdated    EventType = "token.updated"
@@ -28,12 +30,13 @@ const (
 type Event struct {
 	Index uint64    `json:"index"` // Raft index; several events may share one
 	Type  EventType `json:"type"`
-	Key   string    `json:"key"` // service name, service:id, service:fleet, node id or token id
+	Key   string    `json:"key"` // name of a service or route, service:id, service:fleet, node id or token id
 
 	// One of these, the object after the change; null after a deletion.
 	Service  *Service  `json:"service,omitempty"`
 	Instance *Instance `json:"instance,omitempty"`
 	Fleet    *Fleet    `json:"fleet,omitempty"`
+	Route    *Route    `json:"route,omitempty"`
 	Node     *Node     `json:"node,omitempty"`
 	Token    *Token    `json:"token,omitempty"`
 }

@@ -30,6 +30,7 @@ var types = []any{
 	new(api.JoinToken), new(api.JoinTokenRequest), new(api.CreatedJoinToken), new(api.SecretStatus), new(api.SecretNode),
 	new(api.RegistryServices), new(api.RegistryVersions), new(api.RegistryVersion), new(api.RegistryPlatform),
 	new(api.RegistryPackage), new(api.RegistrySigningKeys), new(api.RegistryKey),
+	new(api.Route), new(api.Backend), new(api.RouteStatus), new(api.BackendStatus),
 	new(api.MirrorVersions), new(api.MirrorVersion), new(api.MirrorArchives), new(api.MirrorArchive),
 }
 

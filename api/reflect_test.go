@@ -152,6 +152,8 @@ func TestObjects(t *testing.T) {
 	testObject[api.Service](t, "Revision", "CreatedAt", "UpdatedAt")
 	testObject[api.Instance](t, "Revision", "CreatedAt", "Node", "Generation", "Previous", "DataNode", "Observed")
 	testObject[api.Fleet](t, "Revision", "CreatedAt", "UpdatedAt")
+	testObject[api.Route](t, "Revision", "CreatedAt", "UpdatedAt")
+	testObject[api.Backend](t)
 	testObject[api.PlacementRules](t)
 	testObject[api.JoinToken](t, "Revision", "CreatedAt", "Uses")
 	testObject[api.Node](t, "Revision", "JoinedAt", "Status", "StatusReason", "StatusSince", "Deadline")
@@ -214,6 +216,7 @@ func TestSetDefaults(t *testing.T) {
 	testDefaults(t, func() *api.Instance { return new(api.Instance) })
 	testDefaults(t, func() *api.Node { return new(api.Node) })
 	testDefaults(t, func() *api.Fleet { return new(api.Fleet) })
+	testDefaults(t, func() *api.Route { return new(api.Route) })
 	testDefaults(t, func() *api.Token { return new(api.Token) })
 
 	s := &api.Service{Command: `"my app" --port {port} ''`}

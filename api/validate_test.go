@@ -290,7 +290,7 @@ func TestErrors(t *testing.T) {
 // Values are checked as they come from anywhere: Validate must not panic on what was
 // never given its defaults.
 func TestValidateZero(t *testing.T) {
-	for _, v := range []interface{ Validate() error }{new(api.Service), new(api.Instance), new(api.Node), new(api.Token), new(api.Fleet), new(api.JoinToken)} {
+	for _, v := range []interface{ Validate() error }{new(api.Service), new(api.Instance), new(api.Node), new(api.Token), new(api.Fleet), new(api.Route), new(api.JoinToken)} {
 		if err := v.Validate(); api.CodeOf(err) != api.CodeInvalid {
 			t.Errorf("%v: got %v", reflect.TypeOf(v), err)
 		}
