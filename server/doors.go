@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -15,10 +17,11 @@ import (
 	"github.com/tenement-fleet/tenement/server/auth"
 )
 
-// The names of the doors. A successor inherits the first two.
+// The names of the doors. A successor inherits all but the last.
 const (
 	listenerHTTP   = "http"
 	listenerAdmin  = "admin"
+	listenerTLS    = "tls"       // if there is one
 	listenerPassed = "passed on" // what a predecessor still gets
 )
 
@@ -76,6 +79,25 @@ func (s *server) inherit(before *predecessor) error {
 	if tcp, ok := web.Addr().(*net.TCPAddr); ok && s.cfg.Port != 0 && tcp.Port != s.cfg.Port {
 		s.opts.Logger.Warn("the port stays as it is until a restart", "port", tcp.Port, "configured", s.cfg.Port)
 	}
+	return s.inheritTLS()
+}
+
+// inheritTLS keeps the listener of the TLS port unless it is not wanted any more.
+func (s *server) inheritTLS() error {
+	d := s.door(listenerTLS)
+	if d == nil {
+		return nil
+	}
+	tcp, ok := d.Addr().(*net.TCPAddr)
+	switch {
+	case s.cfg.TLSPort == 0:
+		s.doors = slices.DeleteFunc(s.doors, func(other *door) bool { return other == d })
+		if err := d.Close(); err != nil {
+			return fmt.Errorf("close the TLS port: %w", err)
+		}
+	case ok && tcp.Port != s.cfg.TLSPort:
+		s.opts.Logger.Warn("the TLS port stays as it is until a restart", "port", tcp.Port, "configured", s.cfg.TLSPort)
+	}
 	return nil
 }
 
@@ -85,9 +107,17 @@ func (s *server) listen(ctx context.Context) error {
 		var lc net.ListenConfig
 		ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.cfg.Bind, strconv.Itoa(s.cfg.Port)))
 		if err != nil {
-			return fmt.Errorf("listen for requests: %w", explainListen(err, s.cfg.Port))
+			return fmt.Errorf("listen for requests: %w", explainListen(err, s.cfg.Port, "port"))
 		}
 		s.doors = append(s.doors, &door{name: listenerHTTP, Listener: ln, relay: newRelay()})
+	}
+	if s.door(listenerTLS) == nil && s.cfg.TLSPort != 0 {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(s.cfg.Bind, strconv.Itoa(s.cfg.TLSPort)))
+		if err != nil {
+			return fmt.Errorf("listen for requests over TLS: %w", explainListen(err, s.cfg.TLSPort, "tls_port"))
+		}
+		s.doors = append(s.doors, &door{name: listenerTLS, Listener: ln, relay: newRelay()})
 	}
 	if s.door(listenerAdmin) == nil {
 		ln, err := auth.Listen(ctx, s.adminSocket())
@@ -101,6 +131,7 @@ func (s *server) listen(ctx context.Context) error {
 
 // open begins to accept connections; their requests wait until serve is called.
 func (s *server) open(before *predecessor) {
+	s.web.Store(s.node.web)
 	if before != nil {
 		s.doors = append(s.doors, &door{name: listenerPassed, Listener: before})
 	}
@@ -111,6 +142,8 @@ func (s *server) open(before *predecessor) {
 			d.Listener.(*net.UnixListener).SetUnlinkOnClose(true) // who serves last removes it
 		case listenerPassed:
 			d.http = front.New(front.Config{Handler: restoreClient(s.door(listenerHTTP).relay), Logger: s.opts.Logger})
+		case listenerTLS:
+			d.http = front.New(front.Config{Handler: d.relay, TLS: s.webTLS(), Logger: s.opts.Logger})
 		default:
 			d.http = front.New(front.Config{Handler: d.relay, Logger: s.opts.Logger})
 		}
@@ -124,6 +157,7 @@ func (s *server) open(before *predecessor) {
 
 // serve lets the node answer: on the network by host name, on the admin socket the API.
 func (s *server) serve() {
+	s.web.Store(s.node.web)
 	s.relays(func(d *door) {
 		var h http.Handler = s.node.proxy
 		if d.name == listenerAdmin {
@@ -144,11 +178,12 @@ func (s *server) drain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// explainListen says what to do about the usual reasons.
-func explainListen(err error, port int) error {
+// explainListen says what to do about the usual reasons. The setting chooses the port.
+func explainListen(err error, port int, setting string) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("port %d is in use by another program: stop that, or choose a port with --port, TENEMENT_PORT or settings.port: %w", port, err)
+		return fmt.Errorf("port %d is in use by another program: stop that, or choose a port with --%s, TENEMENT_%s or settings.%s: %w",
+			port, strings.ReplaceAll(setting, "_", "-"), strings.ToUpper(setting), setting, err)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("port %d needs a privilege that this user lacks: choose one from 1024 on, or give the binary CAP_NET_BIND_SERVICE: %w", port, err)
 	}

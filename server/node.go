@@ -20,6 +20,7 @@ import (
 	"github.com/tenement-fleet/tenement/consensus"
 	"github.com/tenement-fleet/tenement/consensus/gossip"
 	"github.com/tenement-fleet/tenement/consensus/leader"
+	"github.com/tenement-fleet/tenement/consensus/secret"
 	"github.com/tenement-fleet/tenement/consensus/state"
 	"github.com/tenement-fleet/tenement/proxy"
 	"github.com/tenement-fleet/tenement/proxy/route"
@@ -73,6 +74,7 @@ type node struct {
 	readiness *health.Readiness
 	agent     *agent.Agent
 	pump      *pump
+	web       *secret.WebCertificates
 	api       *httpapi.Server
 	proxy     *proxy.Proxy
 
@@ -120,6 +122,7 @@ func (n *node) openPeers(ctx context.Context, opts nodeConfig) (err error) {
 	})
 	if err == nil {
 		n.onClose(func() error { return n.peers.close(ctx) })
+		err = n.openWeb()
 	}
 	return err
 }
@@ -217,6 +220,7 @@ func (n *node) openRouter(_ context.Context, opts nodeConfig) error {
 	r, err := route.New(route.Config{
 		Domain: n.cfg.Domain, Default: n.cfg.Routing.Default,
 		Subdomain: n.cfg.Routing.Subdomain, Path: n.cfg.Routing.Path, Now: opts.Now, Self: n.consensus.ID(),
+		Names: n.ownHosts(),
 	})
 	if err != nil {
 		return fmt.Errorf("open routing table: %w", err)
@@ -268,11 +272,16 @@ func (n *node) openFence(opts nodeConfig) (err error) {
 func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
 	here := local{Agent: n.agent, node: n.consensus, dataDir: n.cfg.DataDir}
 	c := cluster{Node: n.consensus, drivers: n.drivers, pump: n.pump}
+	provider, err := n.openProvider(opts.Version)
+	if err != nil {
+		return err
+	}
 	n.api, err = httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
 		Runtime: instances{here, n.consensus, n.peers.client}, Logs: allLogs{n.logs, n.consensus, n.peers.client},
 		Registry: n.registry, Upgrade: opts.upgrade, Logger: n.log, Now: opts.Now,
 		Members: members{n}, Consistent: n.consistent, Stale: n.stale,
+		TLS: n.tlsStatus, CA: n.peers.keyring.PEM, Provider: provider,
 	})
 	if err != nil {
 		return err

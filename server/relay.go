@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -56,14 +57,22 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// headerClient carries the address of the client in a request that is passed on.
-const headerClient = "X-Tenement-Client"
+// What a request that is passed on carries of the connection that it came on: the address
+// of the client, and "https" if that was TLS.
+const (
+	headerClient = "X-Tenement-Client"
+	headerScheme = "X-Tenement-Scheme"
+)
 
-// restoreClient gives requests that a predecessor passes on the address of their client.
+// restoreClient gives requests that a predecessor passes on what they lost by that.
 func restoreClient(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		req.RemoteAddr = req.Header.Get(headerClient)
+		if req.Header.Get(headerScheme) == "https" {
+			req.TLS = &tls.ConnectionState{}
+		}
 		req.Header.Del(headerClient)
+		req.Header.Del(headerScheme)
 		h.ServeHTTP(w, req)
 	})
 }
@@ -106,6 +115,10 @@ func passOn(r *httputil.ProxyRequest) {
 		}
 	}
 	r.Out.Header.Set(headerClient, r.In.RemoteAddr)
+	r.Out.Header.Del(headerScheme)
+	if r.In.TLS != nil {
+		r.Out.Header.Set(headerScheme, "https")
+	}
 }
 
 // ServeHTTP implements http.Handler.

@@ -151,6 +151,9 @@ func (n *node) nextStep(ctx context.Context, v *state.View, s *state.Secret) err
 	case api.SecretInstall:
 		next.Phase, next.IDs, next.Sealed = api.SecretUse, []string{s.IDs[1], s.IDs[0]}, s.Sealed
 	case api.SecretUse:
+		if err := n.reseal(ctx, v, s.IDs[0]); err != nil {
+			return err
+		}
 		next.Phase, next.IDs = api.SecretRemove, s.IDs[:1]
 	default:
 		return nil

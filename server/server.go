@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/consensus/secret"
 	"github.com/tenement-fleet/tenement/proxy"
 	"github.com/tenement-fleet/tenement/runtime/driver"
 	"github.com/tenement-fleet/tenement/server/config"
@@ -148,6 +149,7 @@ type server struct {
 	node    *node
 	past    []*proxy.Proxy // of nodes closed for successors that failed
 	serving sync.WaitGroup // the doors' accept loops
+	web     atomic.Pointer[secret.WebCertificates]
 
 	upgrading atomic.Bool  // from the request on: there is one at a time
 	upgrades  chan upgrade // has room for it
@@ -228,6 +230,10 @@ func (s *server) announce() {
 	addr := s.door(listenerHTTP).Addr()
 	_, port, _ := net.SplitHostPort(addr.String())
 	fmt.Fprintf(s.opts.Out, "ten %s is serving http://%s\n", s.opts.Version, net.JoinHostPort(s.cfg.Domain, port))
+	if d := s.door(listenerTLS); d != nil {
+		_, port, _ := net.SplitHostPort(d.Addr().String())
+		fmt.Fprintf(s.opts.Out, "ten %s is serving https://%s\n", s.opts.Version, net.JoinHostPort(s.cfg.Domain, port))
+	}
 	if s.opts.Serving != nil {
 		s.opts.Serving(addr)
 	}

@@ -140,8 +140,13 @@ func (s *server) linger(ctx context.Context, old *node, next *successor) {
 		return nd.DialContext(ctx, "unix", s.adminSocket())
 	}, s.opts.Logger)
 	defer admin.close()
-	s.door(listenerHTTP).relay.serve(web)
-	s.door(listenerAdmin).relay.serve(admin)
+	s.relays(func(d *door) {
+		if d.name == listenerAdmin {
+			d.relay.serve(admin)
+			return
+		}
+		d.relay.serve(web)
+	})
 	if err := s.drain(ctx); err != nil {
 		s.opts.Logger.Info("connections that outlast the hand-over are cut off", "error", err)
 	}

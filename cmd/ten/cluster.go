@@ -34,7 +34,7 @@ func (a *app) clusterCommand() *cobra.Command {
 			a.noteStale(status)
 			return a.printCluster(status)
 		},
-	}, snapshot, a.recoverCommand())
+	}, snapshot, a.recoverCommand(), a.caCommand())
 }
 
 func (a *app) printCluster(s *api.ClusterStatus) error {

@@ -82,6 +82,9 @@ type serveOptions struct {
 	Email   string // of the ACME account
 	Staging bool   // use the ACME staging server
 
+	TLSPort  *int     // of the TLS port; 0: none
+	TLSNames []string // of its certificate
+
 	Join            []string // peer ports of servers of the cluster
 	SecretFile      string
 	TokenFile       string

@@ -95,7 +95,7 @@ func configOptions(o serveOptions) config.Options {
 		File: o.Config, Env: os.Environ(), Root: os.Geteuid() == 0,
 		Flags: config.Flags{
 			DataDir: o.DataDir, Bind: o.Bind, Port: o.Port, Domain: o.Domain,
-			TLS: o.TLS, Email: o.Email, Staging: o.Staging,
+			TLS: o.TLS, Email: o.Email, Staging: o.Staging, TLSPort: o.TLSPort, TLSNames: o.TLSNames,
 			Join: o.Join, SecretFile: o.SecretFile, TokenFile: o.TokenFile, BootstrapExpect: o.BootstrapExpect,
 			NodeName: o.NodeName, PeerPort: o.PeerPort, GossipPort: o.GossipPort, Advertise: o.Advertise,
 		},

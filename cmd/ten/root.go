@@ -63,7 +63,7 @@ func newRoot(a *app) *cobra.Command {
 		a.weightCommand(), a.deployCommand(), a.routeCommand(), a.logsCommand(), a.serviceCommand(), a.fleetCommand(), a.scaleCommand())
 	add(groupServer, a.serveCommand(), a.upgradeCommand(), a.tokenGenCommand(), a.tokenCommand(), a.eventsCommand())
 	add(groupCluster, a.nodesCommand(), a.nodeCommand(), a.planCommand(), a.joinTokenCommand(), a.secretCommand(), a.clusterCommand())
-	add(groupSetup, a.initCommand(), a.configCommand(), a.doctorCommand(), a.versionCommand())
+	add(groupSetup, a.initCommand(), a.configCommand(), a.providerCommand(), a.doctorCommand(), a.versionCommand())
 	root.AddCommand(
 		&cobra.Command{Use: "exit-codes", Short: "The exit codes of ten", Long: exitCodesHelp},
 		&cobra.Command{Use: "environment", Short: "The environment variables that ten reads", Long: environmentHelp},

@@ -5,7 +5,7 @@ import (
 )
 
 // portFlags holds the flags of which 0 means something else than not to be given.
-type portFlags struct{ http, peer, gossip, expect int }
+type portFlags struct{ http, tls, peer, gossip, expect int }
 
 func (o *serveOptions) flags(cmd *cobra.Command, n *portFlags) {
 	f := cmd.Flags()
@@ -13,6 +13,8 @@ func (o *serveOptions) flags(cmd *cobra.Command, n *portFlags) {
 	f.StringVar(&o.Bind, "bind", "", "`address` to listen on (TENEMENT_BIND; default: all)")
 	f.IntVar(&n.http, "port", 8080, "HTTP port, 0 for any that is free (TENEMENT_PORT)")
 	f.StringVar(&o.Domain, "domain", "", "`domain` under which the services are reached (TENEMENT_DOMAIN; default: localhost)")
+	f.IntVar(&n.tls, "tls-port", 0, "`port` that serves the same over TLS, with a certificate of the cluster's CA; 0 for none (TENEMENT_TLS_PORT)")
+	f.StringSliceVar(&o.TLSNames, "tls-name", nil, "further `names` and addresses of that certificate (TENEMENT_TLS_NAMES)")
 	f.BoolVar(&o.TLS, "tls", false, "serve HTTPS: not in this version, which refuses it")
 	f.StringVar(&o.Email, "email", "", "`address` for the ACME account, for --tls")
 	f.BoolVar(&o.Staging, "staging", false, "use the ACME staging server, for --tls")
@@ -41,6 +43,7 @@ func (o *serveOptions) finish(a *app, cmd *cobra.Command, n portFlags) {
 		return &value
 	}
 	o.Port = given("port", n.http)
+	o.TLSPort = given("tls-port", n.tls)
 	o.PeerPort = given("peer-port", n.peer)
 	o.GossipPort = given("gossip-port", n.gossip)
 	o.BootstrapExpect = given("bootstrap-expect", n.expect)

@@ -17,7 +17,8 @@ type Config struct {
 	// "localhost" when empty.
 	Domain string
 	// Default names the service that serves Domain itself, but for the paths that are
-	// always local: /api, /metrics and /health. Empty: all of Domain is local.
+	// always local: /api, /metrics, /health, /terraform and /.well-known/terraform.json.
+	// Empty: all of Domain is local.
 	Default string
 	// Subdomain maps x to the service that serves x.Domain, before any service named x.
 	Subdomain map[string]string
@@ -28,6 +29,8 @@ type Config struct {
 	Now func() time.Time
 	// Self is the id of this node; empty: every instance is here.
 	Self string
+	// Names are further names of the node: they are local, all of them.
+	Names []string
 }
 
 // Router finds the instance for a request and guards each instance's gate. Its methods
@@ -43,6 +46,7 @@ type Router struct {
 	base      time.Time
 	hasher    hasher
 	self      string
+	names     map[string]bool
 
 	zone     atomic.Pointer[string]
 	peers    atomic.Pointer[map[string]*Peer] // every other node, by id
@@ -68,11 +72,18 @@ func New(cfg Config) (*Router, error) {
 	r := &Router{
 		domain: domain.Name, suffix: "." + domain.Name, fallback: cfg.Default,
 		subdomain: make(map[string]string), path: make(map[string]string),
-		now: cfg.Now, base: cfg.Now(), hasher: newHasher(), self: cfg.Self,
+		now: cfg.Now, base: cfg.Now(), hasher: newHasher(), self: cfg.Self, names: make(map[string]bool),
 		drains: make(map[*Target]chan struct{}), awaited: make(map[api.Ref]chan struct{}),
 	}
 	if err := checkService("routing.default", cfg.Default, true); err != nil {
 		return nil, err
+	}
+	for _, name := range cfg.Names {
+		host, err := ParseHost(name)
+		if err != nil || strings.Contains(name, ":") {
+			return nil, &api.FieldError{Field: "names", Got: name, Want: "a DNS name without a port"}
+		}
+		r.names[host.Name] = true
 	}
 	for sub, service := range cfg.Subdomain {
 		host, err := ParseHost(sub)
@@ -96,7 +107,7 @@ func New(cfg Config) (*Router, error) {
 func (r *Router) addPath(path, service string) error {
 	key := strings.Trim(strings.TrimSuffix(path, "*"), "/")
 	if key == "" || reservedPath("/"+key) || strings.ContainsAny(key, "*?#") || strings.Contains(key, "//") {
-		return &api.FieldError{Field: "routing.path", Got: path, Want: "a path other than / /api /metrics /health, without * ? #"}
+		return &api.FieldError{Field: "routing.path", Got: path, Want: "a path other than / /api /metrics /health /terraform, without * ? #"}
 	}
 	if err := checkService("routing.path."+path, service, false); err != nil {
 		return err
@@ -158,6 +169,9 @@ func (r *Router) Match(host, path string) Match {
 	}
 	sub, ok := strings.CutSuffix(h.Name, r.suffix)
 	if !ok {
+		if r.names[h.Name] {
+			return Match{Kind: Local}
+		}
 		return Match{}
 	}
 	if len(r.subdomain) > 0 {
@@ -207,7 +221,7 @@ func (r *Router) matchPath(path string) (service string, ok bool) {
 // reservedPath reports whether a path of the domain is the node's own, whatever the
 // custom routing says.
 func reservedPath(path string) bool {
-	for _, own := range [...]string{"/api", "/metrics", "/health"} {
+	for _, own := range [...]string{"/api", "/metrics", "/health", "/terraform", "/.well-known/terraform.json"} {
 		if rest, ok := strings.CutPrefix(path, own); ok && (rest == "" || rest[0] == '/') {
 			return true
 		}

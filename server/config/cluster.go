@@ -38,6 +38,9 @@ func (l *loader) checkCluster() {
 	l.checkPorts()
 }
 
+// nodeSuffix is what the names end with by which servers know each other.
+const nodeSuffix = ".node.tenement"
+
 // checkPorts refuses one port for two things.
 func (l *loader) checkPorts() {
 	c := l.cfg
@@ -47,6 +50,18 @@ func (l *loader) checkPorts() {
 	if p := c.Cluster.GossipPort; p != 0 && p == c.Port {
 		l.addSetting("gossip_port", strconv.Itoa(p), "a port that is not port", "")
 	}
+	if p := c.TLSPort; p != 0 && (p == c.Port || p == c.Cluster.PeerPort || p == c.Cluster.GossipPort) {
+		l.addSetting("tls_port", strconv.Itoa(p), "a port that is neither port, peer_port nor gossip_port", "")
+	}
+	var names []string
+	for _, given := range c.TLSNames {
+		name := strings.ToLower(given)
+		if net.ParseIP(name) == nil && !validDomain(strings.TrimPrefix(name, "*.")) || strings.HasSuffix("."+name, nodeSuffix) {
+			l.addSetting("tls_names", quoted(given), `host names such as "ten.example.com", addresses, or "*." before a name`, "")
+		}
+		names = append(names, name)
+	}
+	c.TLSNames = names
 }
 
 // peerAddress completes an address by the default port.

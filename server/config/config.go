@@ -41,6 +41,11 @@ type Config struct {
 	Domain  string `json:"domain"`
 	TLS     TLS    `json:"tls"`
 
+	// TLSPort is where the same is served with a certificate of the cluster's CA, for
+	// TLSNames too; 0: nowhere.
+	TLSPort  int      `json:"tls_port,omitempty"`
+	TLSNames []string `json:"tls_names,omitempty"`
+
 	MaxConcurrentStarts int          `json:"max_concurrent_starts"` // 0: by the number of cores
 	LogMaxAge           api.Duration `json:"log_max_age"`
 	LogMaxSize          api.Size     `json:"log_max_size"`
@@ -120,6 +125,9 @@ type Flags struct {
 	Email   string
 	Staging bool
 
+	TLSPort  *int
+	TLSNames []string
+
 	Join            []string
 	SecretFile      string
 	TokenFile       string
@@ -142,6 +150,7 @@ func (f Flags) texts() map[string]flagText {
 	add("bind", "--bind", f.Bind)
 	add("domain", "--domain", f.Domain)
 	add("tls.acme_email", "--email", f.Email)
+	add("tls_names", "--tls-name", strings.Join(f.TLSNames, ","))
 	add("join", "--join", strings.Join(f.Join, ","))
 	add("secret_file", "--secret-file", f.SecretFile)
 	add("token_file", "--token-file", f.TokenFile)
@@ -153,6 +162,7 @@ func (f Flags) texts() map[string]flagText {
 		}
 	}
 	number("port", "--port", f.Port)
+	number("tls_port", "--tls-port", f.TLSPort)
 	number("bootstrap_expect", "--bootstrap-expect", f.BootstrapExpect)
 	number("peer_port", "--peer-port", f.PeerPort)
 	number("gossip_port", "--gossip-port", f.GossipPort)

@@ -63,6 +63,8 @@ const full = `
 data_dir = "state"
 bind = "127.0.0.1"
 port = 9090
+tls_port = 9443
+tls_names = ["Ten.example.com", "*.ten.example.com", "10.0.0.9"]
 domain = "example.com"
 health_check_interval = 7
 max_restarts = 4
@@ -146,7 +148,7 @@ func TestFull(t *testing.T) {
 	persist := false
 	want := &Config{
 		File: filepath.Join(dir, fileName), DataDir: filepath.Join(dir, "state"),
-		Bind: "127.0.0.1", Port: 9090, Domain: "example.com",
+		Bind: "127.0.0.1", Port: 9090, TLSPort: 9443, TLSNames: []string{"ten.example.com", "*.ten.example.com", "10.0.0.9"}, Domain: "example.com",
 		TLS: TLS{ACMEEmail: "ops@example.com", Domain: "example.com", Staging: true},
 		Cluster: Cluster{
 			Join:       []string{"10.0.0.1:7947", "node2.example.com:7000", "[::1]:7947"},

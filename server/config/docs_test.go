@@ -64,7 +64,7 @@ func code(s string) string {
 
 func settingsTable(t *testing.T, keys []key[Config]) string {
 	one := 1
-	flags := Flags{Port: &one, BootstrapExpect: &one, PeerPort: &one, GossipPort: &one, Join: []string{"x"}}
+	flags := Flags{Port: &one, BootstrapExpect: &one, PeerPort: &one, GossipPort: &one, Join: []string{"x"}, TLSPort: &one, TLSNames: []string{"x"}}
 	for v, i := reflect.ValueOf(&flags).Elem(), 0; i < v.NumField(); i++ {
 		switch f := v.Field(i); f.Kind() {
 		case reflect.String:

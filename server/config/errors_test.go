@@ -53,6 +53,17 @@ defualt = "a"
 		`FILE:9: service.a.comand: got an unknown key (did you mean "command"?), want one of SERVICE`,
 		`FILE:12: routing.defualt: got an unknown key (did you mean "default"?), want one of default, path, subdomain`,
 	}},
+	{"TLS port", `
+[settings]
+port = 9000
+tls_port = 9000
+tls_names = ["ok.test", "a b", "https://x", "1.node.tenement"]
+`, []string{
+		`FILE:4: settings.tls_port: got 9000, want a port that is neither port, peer_port nor gossip_port`,
+		`FILE:5: settings.tls_names: got "a b", want host names such as "ten.example.com", addresses, or "*." before a name`,
+		`FILE:5: settings.tls_names: got "https://x", want host names such as "ten.example.com", addresses, or "*." before a name`,
+		`FILE:5: settings.tls_names: got "1.node.tenement", want host names such as "ten.example.com", addresses, or "*." before a name`,
+	}},
 	{"cluster", `
 [cluster]
 join = ["10.0.0.1:0", "a b"]
@@ -282,9 +293,9 @@ docs = "web"
 		`FILE:9: routing.default: got "wep" (did you mean "web"?), want the name of a service`,
 		`FILE:10: routing.subdomain.x: got 5, want text in quotes`,
 		`FILE:13: routing.path."/docs/": got "/docs/", want each path once ("docs" is the same)`,
-		`FILE:14: routing.path."/api/v1": got "/api/v1", want a path without * ? #, other than those ten serves itself: / /api /metrics /health`,
-		`FILE:15: routing.path."a?b": got "a?b", want a path without * ? #, other than those ten serves itself: / /api /metrics /health`,
-		`FILE:16: routing.path."": got "", want a path without * ? #, other than those ten serves itself: / /api /metrics /health`,
+		`FILE:14: routing.path."/api/v1": got "/api/v1", want a path without * ? #, other than those ten serves itself: / /api /metrics /health /terraform`,
+		`FILE:15: routing.path."a?b": got "a?b", want a path without * ? #, other than those ten serves itself: / /api /metrics /health /terraform`,
+		`FILE:16: routing.path."": got "", want a path without * ? #, other than those ten serves itself: / /api /metrics /health /terraform`,
 	}},
 	{"subdomains", `
 [service.web]

@@ -54,6 +54,8 @@ var settingKeys = []key[Config]{
 	word("data_dir", "where ten keeps its state, and each instance its data", func(c *Config) *string { return &c.DataDir }),
 	text("bind", "address to listen on; \"\": all of them", func(c *Config) *string { return &c.Bind }),
 	count("port", "port to listen on; 0: any free one", 0, 65535, func(c *Config) *int { return &c.Port }),
+	count("tls_port", "port that serves the same over TLS, with a certificate of the cluster's CA, which 'ten cluster ca' prints; 0: none", 0, 65535, func(c *Config) *int { return &c.TLSPort }),
+	list("tls_names", "further names and addresses of that certificate", func(c *Config) *[]string { return &c.TLSNames }),
 	word("domain", "the root domain: instances are {id}.{service}.{domain}", func(c *Config) *string { return &c.Domain }).
 		wants(`a host name such as "example.com"`),
 	duration("health_check_interval", "seconds between health checks, unless a service says otherwise", time.Second, time.Millisecond,

@@ -27,7 +27,7 @@ func (l *loader) readRouting() {
 		at := []string{"routing", "path", name}
 		p := strings.Trim(strings.TrimSuffix(name, "*"), "/")
 		if !validRoutePath(p) {
-			l.add(at, quoted(name), "a path without * ? #, other than those ten serves itself: / /api /metrics /health", "")
+			l.add(at, quoted(name), "a path without * ? #, other than those ten serves itself: / /api /metrics /health /terraform", "")
 		} else if first, twice := seen[p]; twice {
 			l.add(at, quoted(name), "each path once", quoted(first)+" is the same")
 		}
@@ -39,10 +39,10 @@ func (l *loader) readRouting() {
 func validRoutePath(p string) bool {
 	first, _, _ := strings.Cut(p, "/")
 	switch first {
-	case "", "api", "metrics", "health":
+	case "", "api", "metrics", "health", "terraform":
 		return false
 	}
-	return !strings.ContainsAny(p, "*?# \x00") && !strings.Contains(p, "//")
+	return p != ".well-known/terraform.json" && !strings.ContainsAny(p, "*?# \x00") && !strings.Contains(p, "//")
 }
 
 // checkRoute reports a route to a service that is none; "" was reported as a wrong type,

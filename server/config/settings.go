@@ -284,6 +284,9 @@ func (l *loader) warnings() []string {
 			}
 		}
 	}
+	if len(l.cfg.TLSNames) > 0 && l.cfg.TLSPort == 0 {
+		out = append(out, "settings.tls_names has no effect while settings.tls_port is 0")
+	}
 	for _, name := range sortedKeys(l.env) {
 		if rest, ours := strings.CutPrefix(name, prefix); ours && !slices.Contains(known, rest) {
 			w := "the variable " + name + " means nothing to ten"

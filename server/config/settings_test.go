@@ -65,14 +65,18 @@ func TestEverySettingHasAVariable(t *testing.T) {
 		"tls.enabled": "false", "tls.acme_email": "x@y", "tls.domain": "y.test", "tls.staging": "true",
 		"join": "10.0.0.1:1,10.0.0.2:2", "secret_file": "/s", "token_file": "/t", "bootstrap_expect": "1", "node_name": "n", "advertise": "h",
 		"region": "r", "zone": "z", "provider": "p", "labels": "a=1,b=2", "memory_overcommit": "5", "cpu_overcommit": "6",
+		"tls_names": "a.test,10.0.0.9",
 	}
-	shown := map[string]string{"join": `["10.0.0.1:1", "10.0.0.2:2"]`, "labels": "map[a:1 b:2]"}
+	shown := map[string]string{"join": `["10.0.0.1:1", "10.0.0.2:2"]`, "labels": "map[a:1 b:2]", "tls_names": `["a.test", "10.0.0.9"]`}
 	for _, k := range ownKeys {
 		text, ok := values[k.name]
 		if !ok {
 			text = "7777"
 			if k.name == "gossip_port" {
 				text = "7778"
+			}
+			if k.name == "tls_port" {
+				text = "7779"
 			}
 		}
 		if strings.HasSuffix(k.name, "max_restarts") {

@@ -34,8 +34,8 @@ func (s sums) hashes() []string { return []string{s.h1, "zh:" + s.hex()} }
 
 func (s sums) hex() string { return hex.EncodeToString(s.archive[:]) }
 
-// packageName returns the file name of a package.
-func packageName(version, goos, goarch string) string {
+// PackageName returns the file name of the package for a version and platform, in Go's words.
+func PackageName(version, goos, goarch string) string {
 	return fmt.Sprintf("%s_%s_%s_%s.zip", ProviderName, version, goos, goarch)
 }
 

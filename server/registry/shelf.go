@@ -28,7 +28,7 @@ type parcel struct {
 	sums
 }
 
-func (p *parcel) name() string { return packageName(p.version, p.os, p.arch) }
+func (p *parcel) name() string { return PackageName(p.version, p.os, p.arch) }
 
 // shelf holds the packages of a server: the one of the running program, which is made
 // when it is first asked for, and those that the operator put there.

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Unreleased is the version of a build that is of no release.
-const Unreleased = "0.0.0"
+// Unreleased is the version of a build that is of no release: the least that Terraform
+// takes, for which 0.0.0 is no version at all.
+const Unreleased = "0.0.1"
 
 const (
 	number   = `(?:0|[1-9][0-9]{0,8})`
