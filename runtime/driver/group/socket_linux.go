@@ -38,7 +38,9 @@ func (p *process) OwnsSocket(inode uint64) (owned bool, holder int) {
 			holder = pid
 		}
 	}
-	return s.hidden, holder
+	// One that hides what it has, if only because it is about to end, is given the benefit of
+	// the doubt only where nobody else is seen to have the socket.
+	return s.hidden && holder == 0, holder
 }
 
 // belongs reports whether a process that descends from nobody here is one of ours.
