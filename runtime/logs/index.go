@@ -81,6 +81,7 @@ func (s *Store) index() {
 	b := batch{buf: make([]byte, batchBytes)}
 	idle := time.NewTicker(retainIdle)
 	defer idle.Stop()
+	s.retain(s.cfg.Now())
 	for {
 		select {
 		case <-s.stop:

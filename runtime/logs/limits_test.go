@@ -186,9 +186,8 @@ func TestRetentionBySize(t *testing.T) {
 	}
 	stop(t, s)
 	s = openStore(t, cfg)
-	s.retain(time.Now())
-	if size := s.parts.size(); size > int64(cfg.MaxSize) {
-		t.Errorf("store has %d bytes", size)
+	for s.parts.size() > int64(cfg.MaxSize) { // it begins with that
+		time.Sleep(time.Millisecond)
 	}
 	got := 0
 	first := uint64(0)
@@ -233,9 +232,8 @@ func TestRetentionByAge(t *testing.T) {
 	mu.Unlock()
 	stop(t, s)
 	s2 := openStore(t, s.cfg)
-	s2.retain(clock())
-	if got := query(t, s2, api.LogQuery{}); len(got) != 0 {
-		t.Errorf("kept %q", messages(got))
+	for len(query(t, s2, api.LogQuery{})) > 0 { // it begins with that
+		time.Sleep(time.Millisecond)
 	}
 	if err := s2.Attach(alice); err != nil {
 		t.Fatal(err)
