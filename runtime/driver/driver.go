@@ -92,8 +92,9 @@ type Process interface {
 // SocketOwner is implemented by a Process that can tell its sockets from others'.
 type SocketOwner interface {
 	// OwnsSocket reports whether the process, or anything that it has started, holds the
-	// socket with this inode; true also when that can't be told and nobody else is seen to. Otherwise holder is the
-	// pid of somebody who does, 0 if there is none to be found.
+	// socket with this inode; true also when that can't be told and nobody else is seen to
+	// hold it. Otherwise holder is the pid of somebody who does, 0 if there is none to be
+	// found.
 	OwnsSocket(inode uint64) (owned bool, holder int)
 }
 
