@@ -71,6 +71,7 @@ const (
 	kindService   = "service"
 	kindInstance  = "instance"
 	kindFleet     = "fleet"
+	kindRoute     = "route"
 	kindNode      = "node"
 	kindToken     = "token"
 	kindJoinToken = "join_token"
@@ -91,6 +92,8 @@ func encodeResult(res state.Result, err error) ForwardResult {
 		out.Kind = kindInstance
 	case *api.Fleet:
 		out.Kind = kindFleet
+	case *api.Route:
+		out.Kind = kindRoute
 	case *api.Node:
 		out.Kind = kindNode
 	case *api.Token:
@@ -138,6 +141,8 @@ func (r *ForwardResult) decode() (state.Result, error) {
 		res.Object, err = decodePointer[api.Instance](r.Object)
 	case kindFleet:
 		res.Object, err = decodePointer[api.Fleet](r.Object)
+	case kindRoute:
+		res.Object, err = decodePointer[api.Route](r.Object)
 	case kindNode:
 		res.Object, err = decodePointer[api.Node](r.Object)
 	case kindToken:

@@ -15,7 +15,7 @@ func TestResultsOverTheWire(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	for _, object := range []any{
 		&api.Service{Name: "app", Revision: 3, CreatedAt: at}, &api.Instance{Service: "app", ID: "a"},
-		&api.Fleet{Service: "app", Name: "f"}, &api.Node{ID: "n"}, &api.Token{ID: "t", SHA256: []byte{1}},
+		&api.Fleet{Service: "app", Name: "f"}, &api.Route{Name: "r"}, &api.Node{ID: "n"}, &api.Token{ID: "t", SHA256: []byte{1}},
 		&api.JoinToken{ID: "j"}, &state.Secret{Phase: api.SecretUse, Sealed: []byte{2}}, 7, "text", nil,
 	} {
 		r := overWire(t, encodeResult(state.Result{Object: object, Index: 9}, nil))

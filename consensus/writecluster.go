@@ -57,6 +57,22 @@ func (n *Node) DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) (u
 	return res.Index, err
 }
 
+// PutRoute creates or replaces a route; see [Node.PutService].
+func (n *Node) PutRoute(ctx context.Context, r *api.Route, ifMatch *uint64) (*api.Route, error) {
+	c := r.Clone()
+	c.SetDefaults()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return stored[*api.Route](n.submit(ctx, &state.Command{PutRoute: &state.PutRoute{Route: *c, IfMatch: ifMatch}}, n.propose))
+}
+
+// DeleteRoute removes a route, and returns the index at which it is gone.
+func (n *Node) DeleteRoute(ctx context.Context, name string, ifMatch *uint64) (uint64, error) {
+	res, err := n.submit(ctx, &state.Command{DeleteRoute: &state.DeleteRoute{Name: name, IfMatch: ifMatch}}, n.propose)
+	return res.Index, err
+}
+
 // PutJoinToken creates or replaces a join token; see [Node.PutService].
 func (n *Node) PutJoinToken(ctx context.Context, t *api.JoinToken) (*api.JoinToken, error) {
 	if err := t.Validate(); err != nil {

@@ -49,6 +49,8 @@ type Command struct {
 	UseJoinToken    *UseJoinToken    `json:"use_join_token,omitempty"`
 	PutSecret       *PutSecret       `json:"put_secret,omitempty"`
 	PutSealed       *PutSealed       `json:"put_sealed,omitempty"`
+	PutRoute        *PutRoute        `json:"put_route,omitempty"`
+	DeleteRoute     *DeleteRoute     `json:"delete_route,omitempty"`
 }
 
 // InitCluster names the cluster, once and for ever.
@@ -181,6 +183,8 @@ func (c *Command) operation() operation {
 		{c.UseJoinToken, c.UseJoinToken != nil},
 		{c.PutSecret, c.PutSecret != nil},
 		{c.PutSealed, c.PutSealed != nil},
+		{c.PutRoute, c.PutRoute != nil},
+		{c.DeleteRoute, c.DeleteRoute != nil},
 	} {
 		if o.set {
 			op = o.op

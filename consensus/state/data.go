@@ -26,6 +26,9 @@ type data struct {
 	joinTokens tree[string, *api.JoinToken]
 	secret     *Secret
 	sealed     tree[string, *Sealed]
+	routes     tree[string, *api.Route]
+	// claims indexes the routes by the addresses that they have.
+	claims tree[address, *claim]
 }
 
 // service is a service and how many instances it has.
@@ -84,6 +87,8 @@ func newData() data {
 		tokens:     tokensByID.tree(),
 		joinTokens: joinTokensByID.tree(),
 		sealed:     sealedByName.tree(),
+		routes:     routesByName.tree(),
+		claims:     claimsByAddress.tree(),
 	}
 }
 

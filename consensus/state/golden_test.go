@@ -24,6 +24,7 @@ var goldens = []struct {
 	{"001", goldenScript},  // one server: state version 1
 	{"002", goldenScript2}, // many servers: state version 2
 	{"003", goldenScript3}, // sealed values
+	{"004", goldenScript4}, // routes
 }
 
 func goldenScript(d *driven) {
@@ -144,6 +145,30 @@ func goldenScript3(d *driven) {
 		step(api.SecretInstall, "aa", "bb"), seal("third", "y", "bb", nil), step(api.SecretUse, "bb", "aa"),
 		step(api.SecretRemove, "bb"), seal("key", "one again", "bb", ptr(uint64(1))), step(api.SecretRemove, "bb"),
 		seal("other", "x again", "bb", nil), step(api.SecretRemove, "bb"), seal("other", "too late", "aa", nil),
+	} {
+		d.do(c)
+	}
+}
+
+// goldenScript4 has routes, and how they meet.
+func goldenScript4(d *driven) {
+	full := testRoute("shop", func(r *api.Route) {
+		r.Hosts, r.Paths = []string{"shop.example.com", "www.shop.example.com"}, []string{"/", "/basket"}
+		r.Backends = []api.Backend{{Service: "web", Instance: "v1", Weight: ptr(90)}, {Service: "web", Fleet: "v2", Weight: ptr(0)}, {Service: "old"}}
+		r.Message = "Back at 10.\n<ünïcode &>"
+	})
+	moved, paused := *full.Clone(), *full.Clone()
+	moved.Hosts, moved.Mode = moved.Hosts[1:], api.RouteMaintenance
+	paused.Mode = api.RoutePause
+	for _, c := range []Command{
+		{PutRoute: &PutRoute{Route: full, IfMatch: ptr(uint64(0))}}, putRoute(full),
+		putRoute(testRoute("late", addressed([]string{"shop.example.com"}, "/basket"))),
+		putRoute(testRoute("below", addressed([]string{"shop.example.com"}, "/basket/now"))),
+		putRoute(testRoute("own", addressed(nil, "/docs"))), putRoute(testRoute("too", addressed(nil, "/docs", "/help"))),
+		{PutRoute: &PutRoute{Route: paused, IfMatch: ptr(uint64(3))}}, {PutRoute: &PutRoute{Route: paused, IfMatch: ptr(uint64(1))}},
+		putRoute(moved), putRoute(testRoute("late", addressed([]string{"shop.example.com"}, "/basket"))),
+		{DeleteRoute: &DeleteRoute{Name: "below", IfMatch: ptr(uint64(9))}}, {DeleteRoute: &DeleteRoute{Name: "below"}},
+		{DeleteRoute: &DeleteRoute{Name: "below"}}, putRoute(testRoute("empty", func(r *api.Route) { r.Backends = nil })),
 	} {
 		d.do(c)
 	}

@@ -37,7 +37,7 @@ func genCommand(t *rapid.T, v *View) Command {
 			s.Env = rapid.MapOfN(rapid.SampledFrom([]string{"X", "Y"}), rapid.String(), 0, 2).Draw(t, "env")
 		})
 	}
-	switch op := rapid.IntRange(0, 24).Draw(t, "op"); op {
+	switch op := rapid.IntRange(0, 26).Draw(t, "op"); op {
 	case 0:
 		return Command{InitCluster: &InitCluster{rapid.SampledFrom([]string{"c1", "c2"}).Draw(t, "cluster")}}
 	case 1, 2:
@@ -115,6 +115,8 @@ func genCommand2(t *rapid.T, v *View, op int, aRef func() api.Ref, match func() 
 			i = new(api.Instance)
 		}
 		return Command{EndMove: &EndMove{r, i.Generation}}
+	case 9, 10:
+		return genRouteCommand(t, match)
 	default:
 		return genSecretCommand(t)
 	}
@@ -301,6 +303,7 @@ func checkConsistent(t rapid.TB, v *View) {
 	v.instances.check(t)
 	v.byNode.check(t)
 	v.moving.check(t)
+	checkRoutes(t, v)
 	counts, on, moving, members := map[string]int{}, map[string]int{}, 0, 0
 	for i := range v.Instances("") {
 		counts[i.Service]++

@@ -119,6 +119,11 @@ func (r *restorer) object(l *snapshotLine) error {
 			return errors.New("a sealed value without name")
 		}
 		r.sealed = r.sealed.put(l.Sealed)
+	case snapshotLine{Route: l.Route}:
+		if _, again := r.routes.get(l.Route.Name); again || l.Route.Name == "" {
+			return errors.New("a route without name, or a second time")
+		}
+		return r.setRoute(l.Route)
 	default:
 		return errors.New("several objects on one line")
 	}

@@ -40,6 +40,7 @@ type snapshotLine struct {
 	JoinToken *api.JoinToken `json:"join_token,omitempty"`
 	Secret    *Secret        `json:"secret,omitempty"`
 	Sealed    *Sealed        `json:"sealed,omitempty"`
+	Route     *api.Route     `json:"route,omitempty"`
 }
 
 type snapshotEnd struct {
@@ -90,6 +91,9 @@ func (v *View) writeLines(out io.Writer) error {
 	if err := writeAll(enc, v.sealed.all(), func(s *Sealed) snapshotLine { return snapshotLine{Sealed: s} }); err != nil {
 		return err
 	}
+	if err := writeAll(enc, v.routes.all(), func(r *api.Route) snapshotLine { return snapshotLine{Route: r} }); err != nil {
+		return err
+	}
 	return enc.Encode(snapshotLine{End: &snapshotEnd{Objects: v.objects()}})
 }
 
@@ -125,7 +129,7 @@ func (v *View) writeInstances(out io.Writer) error {
 }
 
 func (d *data) objects() int {
-	n := d.nodes.len + d.services.len + d.fleets.len + d.instances.len + d.tokens.len + d.joinTokens.len + d.sealed.len
+	n := d.nodes.len + d.services.len + d.fleets.len + d.instances.len + d.tokens.len + d.joinTokens.len + d.sealed.len + d.routes.len
 	if d.secret != nil {
 		n++
 	}

@@ -29,8 +29,8 @@ func New() *Store {
 // Result is what became of a command.
 type Result struct {
 	// Object is the object that resulted: the *api.Service, *api.Instance, *api.Fleet,
-	// *api.Node, *api.Token, *api.JoinToken, *Secret or *Sealed put, changed or deleted, the
-	// cluster id, how many placements or reports took effect, nil for a SyncFile. It is
+	// *api.Route, *api.Node, *api.Token, *api.JoinToken, *Secret or *Sealed put, changed or
+	// deleted, the cluster id, how many placements or reports took effect, nil for a SyncFile. It is
 	// shared and must not be changed.
 	Object any
 	// Index is the state's index after the command.

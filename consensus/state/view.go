@@ -155,6 +155,12 @@ func (v *View) Sealed(name string) (*Sealed, bool) { return v.sealed.get(name) }
 // AllSealed yields every sealed value, ordered by name.
 func (v *View) AllSealed() iter.Seq[*Sealed] { return v.sealed.all() }
 
+// Route returns the named route.
+func (v *View) Route(name string) (*api.Route, bool) { return v.routes.get(name) }
+
+// Routes yields every route, ordered by name.
+func (v *View) Routes() iter.Seq[*api.Route] { return v.routes.all() }
+
 // Token returns a token by id.
 func (v *View) Token(id string) (*api.Token, bool) { return v.tokens.get(id) }
 
