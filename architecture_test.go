@@ -55,7 +55,7 @@ var allowed = map[string][]string{
 
 // onlyTests lists the packages that nothing but tests may import: the provider's
 // acceptance tests need a cluster, which the provider itself must know nothing of.
-var onlyTests = []string{"provider/acctest"}
+var onlyTests = []string{"provider/acctest", "provider/internal/modeltest"}
 
 // standardOnly lists the packages that may import nothing but the standard library.
 var standardOnly = []string{"api"}

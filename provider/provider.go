@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
+	"github.com/tenement-fleet/tenement/provider/cluster"
 	"github.com/tenement-fleet/tenement/provider/fleet"
 	"github.com/tenement-fleet/tenement/provider/instance"
 	"github.com/tenement-fleet/tenement/provider/service"
@@ -50,7 +51,12 @@ func (p *Provider) Resources(context.Context) []func() resource.Resource {
 
 // DataSources implements provider.Provider.
 func (p *Provider) DataSources(context.Context) []func() datasource.DataSource {
-	return []func() datasource.DataSource{}
+	return []func() datasource.DataSource{
+		cluster.NewData,
+		service.NewData,
+		instance.NewData,
+		instance.NewListData,
+	}
 }
 
 // EphemeralResources implements provider.ProviderWithEphemeralResources.
