@@ -43,6 +43,7 @@ func TestMatch(t *testing.T) {
 		Domain: "example.com", Default: "web",
 		Subdomain: map[string]string{"www": "web", "a.b": "notes"},
 		Path:      map[string]string{"docs": "notes", "/docs/v2/*": "web"},
+		Names:     []string{"server-1", "ten.example.org", "10.0.0.1"},
 	})
 	local := newRouter(t, Config{})
 	for _, r := range []*Router{plain, custom, local} {
@@ -93,6 +94,14 @@ func TestMatch(t *testing.T) {
 		{custom, "example.com/docsx", "weighted web"},
 		{custom, "www.example.com/", "weighted web"},
 		{custom, "a.b.example.com/", "weighted notes"},
+		{custom, "example.com/terraform/providers/v1/", "local"},
+		{custom, "example.com/terraformed", "weighted web"},
+		{custom, "example.com/.well-known/terraform.json", "local"},
+		{custom, "example.com/.well-known/acme-challenge/x", "weighted web"},
+		{custom, "server-1:8443/", "local"},
+		{custom, "Ten.Example.org/x", "local"},
+		{custom, "x.ten.example.org/", "unknown"},
+		{plain, "server-1/", "unknown"},
 		{custom, "127.0.0.1/", "local"},
 		{custom, "localhost/", "local"},
 	} {
@@ -129,6 +138,10 @@ func TestConfigErrors(t *testing.T) {
 		{Config{Subdomain: map[string]string{"x": ""}}, "routing.subdomain.x"},
 		{Config{Path: map[string]string{"/api/*": "web"}}, "routing.path"},
 		{Config{Path: map[string]string{"/": "web"}}, "routing.path"},
+		{Config{Path: map[string]string{"terraform": "web"}}, "routing.path"},
+		{Config{Path: map[string]string{".well-known/terraform.json": "web"}}, "routing.path"},
+		{Config{Names: []string{"a b"}}, "names"},
+		{Config{Names: []string{"a:1"}}, "names"},
 		{Config{Path: map[string]string{"a*b": "web"}}, "routing.path"},
 		{Config{Path: map[string]string{"x": "-"}}, "routing.path.x"},
 	} {

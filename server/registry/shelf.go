@@ -159,7 +159,9 @@ func (s *shelf) packOwn(own *parcel, program io.ReadSeeker, prefix string) (err 
 	if err := os.Rename(f.Name(), own.path); err != nil {
 		return err
 	}
-	own.info, err = os.Stat(own.path)
+	if own.info, err = os.Stat(own.path); err == nil {
+		s.cfg.Logger.Info("made the package of the Terraform provider", "version", own.version, "size", own.info.Size(), "file", own.path)
+	}
 	return err
 }
 
