@@ -234,6 +234,9 @@ func (n *Node) startRaft(snapshots raft.SnapshotStore) (err error) {
 	}
 	rc := raftConfig(n.id.ID, n.cfg.Logger, n.notify)
 	n.cfg.tune(rc)
+	if err := n.files.begin(); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
 	r, err := raft.NewRaft(rc, n.fsm, n.files, n.files, snapshots, steadyTransport{n.cfg.Transport})
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)

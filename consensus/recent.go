@@ -12,7 +12,9 @@ const (
 )
 
 // recent remembers the entries that were stored last. Raft reads each of them again: the
-// leader four times to send it to two followers, a follower to apply it.
+// leader four times to send it to two followers, a follower to apply it. Raft's own
+// LogCache does the same without a bound on bytes, and forgets everything when a snapshot
+// has made a few entries dispensable.
 type recent struct {
 	mu   sync.Mutex
 	logs [recentLogs]*raft.Log // each at its index, modulo; never changed

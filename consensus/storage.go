@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -90,6 +91,7 @@ type storage struct {
 	// voteTerm is the first half of a vote, see SetUint64. Only Raft's main loop votes.
 	voteTerm uint64
 	recent   recent
+	begun    bool // Raft has it
 
 	writing atomic.Int64  // writes that the disk has not answered
 	writes  atomic.Uint64 // that it has
@@ -100,6 +102,7 @@ const (
 	keyLastVoteTerm = "LastVoteTerm"
 	keyLastVoteCand = "LastVoteCand"
 	keyVote         = "Vote" // 8 bytes of term, then the candidate
+	keyCurrentTerm  = "CurrentTerm"
 )
 
 func (s *storage) write(what string, f func() error) error {
@@ -218,7 +221,24 @@ func (s *storage) SetUint64(key []byte, value uint64) error {
 	if have, err := s.rawStore.GetUint64(key); err == nil && have == value {
 		return s.latch.tripped() // Raft sets its term anew at every start
 	}
-	return s.write("store "+string(key), func() error { return s.rawStore.SetUint64(key, value) })
+	err := s.write("store "+string(key), func() error { return s.rawStore.SetUint64(key, value) })
+	if err != nil && s.begun && string(key) == keyCurrentTerm {
+		// Raft would panic. The latch has had the process told to end, which it should do
+		// in order; what ends here is Raft's main loop, which leads and votes no more.
+		runtime.Goexit()
+	}
+	return err
+}
+
+// begin is called before Raft is given the store. That its term is there already leaves
+// Raft nothing to store before it has a goroutine of its own.
+func (s *storage) begin() error {
+	_, err := s.rawStore.GetUint64([]byte(keyCurrentTerm))
+	if err != nil && err.Error() == raftboltdb.ErrKeyNotFound.Error() { // as Raft itself tells
+		err = s.SetUint64([]byte(keyCurrentTerm), 0)
+	}
+	s.begun = err == nil
+	return err
 }
 
 // Set implements raft.StableStore.

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -256,6 +257,46 @@ func TestNodeStopsAtTheFirstStorageError(t *testing.T) {
 	}
 	again := open(t, testConfig(t, dir))
 	if _, ok := again.View().Service("s2"); !ok {
+		t.Error("an acknowledged write is lost")
+	}
+}
+
+// A term that can't be stored ends the process as every write does that fails: Raft itself
+// would panic. The next start has what was acknowledged.
+func TestTermThatCantBeStored(t *testing.T) {
+	eio := errors.New("input/output error")
+	dir := t.TempDir()
+	n := open(t, testConfig(t, dir))
+	putServices(t, n, 0, 3)
+	closeNode(t, n)
+	fatal := newFatals()
+	cfg := testConfig(t, dir)
+	cfg.Fatal = fatal.call
+	cfg.wrap = func(s rawStore) rawStore {
+		return &faultyStore{s, func(what string) error {
+			if what == keyCurrentTerm {
+				return eio
+			}
+			return nil
+		}}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := make(chan error)
+	go func() {
+		n, err := Open(ctx, cfg)
+		if err == nil {
+			err = n.Close()
+		}
+		opened <- err
+	}()
+	if err := fatal.wait(t); !errors.Is(err, eio) {
+		t.Errorf("Fatal got %v", err)
+	}
+	cancel()
+	if err := <-opened; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, eio) {
+		t.Errorf("got %v", err)
+	}
+	if _, ok := open(t, testConfig(t, dir)).View().Service("s2"); !ok {
 		t.Error("an acknowledged write is lost")
 	}
 }

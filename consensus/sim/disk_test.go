@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -262,18 +261,8 @@ func (f *file) Get(key []byte) (v []byte, err error) {
 	})
 }
 
-// SetUint64 stores Raft's term. When it can't, Raft panics and the process is over; here
-// it is the goroutine.
 func (f *file) SetUint64(key []byte, value uint64) error {
-	err := f.d.write(f.p, func(c *content) { c.numbers[string(key)] = value })
-	if err == nil || string(key) != "CurrentTerm" || errors.Is(err, syscall.ENOSPC) && f.p.holdsReserve() {
-		return err
-	}
-	if !f.p.isDead() {
-		f.p.host.fell(f.p, err)
-	}
-	runtime.Goexit()
-	return err
+	return f.d.write(f.p, func(c *content) { c.numbers[string(key)] = value })
 }
 
 func (f *file) GetUint64(key []byte) (v uint64, err error) {
