@@ -2,9 +2,11 @@ package provider
 
 import (
 	"context"
-	"encoding/pem"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
+	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/api/client"
 	"github.com/tenement-fleet/tenement/provider/internal/remote"
 )
@@ -97,15 +100,19 @@ func (p *Provider) client(ctx context.Context, c config, diags *diag.Diagnostics
 			tflog.Warn(ctx, "a call will be repeated", map[string]any{"error": err.Error(), "in": in.String()})
 		},
 	}
-	ca, err := readCA(first(c.CA.ValueString(), p.getenv(EnvCA)))
-	if err != nil {
-		diags.AddAttributeError(path.Root("ca"), "Invalid ca", err.Error())
+	var err error
+	if cfg.CA, err = readCA(first(c.CA.ValueString(), p.getenv(EnvCA))); err != nil {
+		diags.AddAttributeError(path.Root("ca"), "Invalid ca", remote.Sentence(err.Error()))
 		return nil
 	}
-	cfg.CA = ca
 	cl, err := client.New(cfg)
+	if fe, ok := errors.AsType[*api.FieldError](err); ok {
+		at := path.Root("endpoints").AtListIndex(max(0, slices.Index(endpoints, fe.Got)))
+		diags.AddAttributeError(at, "Invalid endpoint", fmt.Sprintf("Got %q, want %s.", fe.Got, fe.Want))
+		return nil
+	}
 	if err != nil {
-		diags.AddAttributeError(at(err), "Invalid provider configuration", err.Error()+".")
+		diags.AddAttributeError(path.Root("token"), "Invalid token", remote.Sentence(strings.TrimPrefix(err.Error(), "make client: ")))
 		return nil
 	}
 	return cl
@@ -121,32 +128,22 @@ func (p *Provider) getenv(name string) string {
 	return p.Getenv(name)
 }
 
-// at tells which attribute a client could not be made of.
-func at(err error) path.Path {
-	switch text := err.Error(); {
-	case strings.Contains(text, "token"):
-		return path.Root("token")
-	default:
-		return path.Root("endpoints")
-	}
-}
-
 // readCA returns the PEM that is given, or that is in the file given.
 func readCA(s string) ([]byte, error) {
 	if s == "" {
 		return nil, nil
 	}
-	if strings.Contains(s, "-----BEGIN") {
-		return []byte(s), nil
+	pem := []byte(s)
+	if !strings.Contains(s, "-----BEGIN") {
+		var err error
+		if pem, err = os.ReadFile(s); err != nil {
+			return nil, fmt.Errorf("neither PEM nor a file that can be read: %w", err)
+		}
 	}
-	b, err := os.ReadFile(s)
-	if err != nil {
-		return nil, fmt.Errorf("neither PEM nor a file that can be read: %w", err)
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return nil, errors.New("it holds no certificate in PEM")
 	}
-	if block, _ := pem.Decode(b); block == nil {
-		return nil, fmt.Errorf("%s holds no PEM", s)
-	}
-	return b, nil
+	return pem, nil
 }
 
 func first(a, b string) string {

@@ -86,13 +86,18 @@ func (r *Resource[M, O, P]) adopt(ctx context.Context, c *client.Client, want *O
 func (r *Resource[M, O, P]) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var m M
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() || !r.remote.Known() {
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	ctx, cancel := bounded(ctx, P(&m).Options().Timeouts.Read, DefaultRead, &resp.Diagnostics)
 	defer cancel()
 	was := r.expand(ctx, &m, &resp.Diagnostics)
 	if was == nil {
+		return
+	}
+	// First of all, for a Terraform that keeps no identities: one is due even for what is gone.
+	r.identify(ctx, resp.Identity, was, &resp.Diagnostics)
+	if !r.remote.Known() {
 		return
 	}
 	c := r.remote.Client(&resp.Diagnostics)
@@ -220,11 +225,15 @@ func (r *Resource[M, O, P]) save(ctx context.Context, c *client.Client, m *M, wa
 	to.diags.Append(P(m).Flatten(ctx, got)...)
 	to.diags.Append(to.state.Set(ctx, m)...)
 	to.diags.Append(to.private.SetKey(ctx, revisionKey, []byte(revision))...)
-	if to.identity == nil {
+	r.identify(ctx, to.identity, got, to.diags)
+}
+
+func (r *Resource[M, O, P]) identify(ctx context.Context, identity *tfsdk.ResourceIdentity, o *O, diags *diag.Diagnostics) {
+	if identity == nil {
 		return
 	}
-	for i, part := range r.kind.KeyOf(got) {
-		to.diags.Append(to.identity.SetAttribute(ctx, path.Root(r.kind.Identity[i].Name), part)...)
+	for i, part := range r.kind.KeyOf(o) {
+		diags.Append(identity.SetAttribute(ctx, path.Root(r.kind.Identity[i].Name), part)...)
 	}
 }
 

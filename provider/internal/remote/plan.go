@@ -204,7 +204,7 @@ func Nowhere(d *api.Decision) string {
 		parts = append(parts, fmt.Sprintf("%d %s by %s", e.Nodes, unit, e.Reason))
 	}
 	if len(parts) == 0 {
-		return sentence(fmt.Sprintf("%s: %s", d.Ref, d.Reason))
+		return Sentence(fmt.Sprintf("%s: %s", d.Ref, d.Reason))
 	}
 	return fmt.Sprintf("%s: %s. Ruled out are %s.", d.Ref, d.Reason, strings.Join(parts, ", "))
 }
@@ -218,7 +218,7 @@ func (r *Remote) judgeError(ctx context.Context, diags *diag.Diagnostics, s Subj
 		r.plans.gone = true
 		r.plans.mu.Unlock()
 		if !told {
-			diags.AddWarning("The plan is not checked against the cluster", sentence(err.Error())+
+			diags.AddWarning("The plan is not checked against the cluster", Sentence(err.Error())+
 				" That is fine if the servers are started by the same apply.")
 		}
 	case code == api.CodeNotFound:

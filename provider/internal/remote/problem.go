@@ -36,7 +36,7 @@ func Report(ctx context.Context, diags *diag.Diagnostics, in Schema, summary str
 		}
 	}
 	if len(fields) == 0 {
-		diags.AddError(summary, sentence(err.Error())+advice(err))
+		diags.AddError(summary, Sentence(err.Error())+advice(err))
 	}
 }
 
@@ -108,7 +108,8 @@ func advice(err error) string {
 	return ""
 }
 
-func sentence(s string) string {
+// Sentence makes a sentence of an error's text.
+func Sentence(s string) string {
 	if s == "" {
 		return s
 	}
