@@ -71,13 +71,10 @@ func (c *call) acquire() (*route.Target, *route.Backend, error) {
 // choose returns the instance to try next.
 func (c *call) choose() (*route.Target, error) {
 	if c.target == nil {
-		if target := c.service.Pick(c.avoid); target != nil {
+		if target := c.pick(); target != nil {
 			return target, nil
 		}
-		return nil, &failure{
-			status: http.StatusServiceUnavailable, text: textNoBackend, retryAfter: retryHeld,
-			cause: fmt.Errorf("service %s has no instance in weighted traffic", c.service.Name()),
-		}
+		return nil, c.noBackend()
 	}
 	if !c.target.Declared() { // deleted while this waited; perhaps made anew
 		target, ok := c.service.Target(c.target.Ref().ID)

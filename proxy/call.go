@@ -27,8 +27,9 @@ type call struct {
 	p       *Proxy
 	w       http.ResponseWriter
 	r       *http.Request
-	service *route.Service
-	spec    *api.Service
+	route   *route.Route   // that is stored; nil when the host says it
+	service *route.Service // nil while a route has not chosen
+	spec    *api.Service   // likewise
 	metrics *serviceMetrics
 	id      string // of the request, for people
 	began   time.Time
@@ -61,19 +62,24 @@ type call struct {
 // than to an instance of this node.
 func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, m route.Match, peer bool) {
 	c := call{
-		p: p, w: w, r: r, service: m.Service, spec: m.Service.Spec(), target: m.Target, peer: peer,
+		p: p, w: w, r: r, route: m.Route, service: m.Service, target: m.Target, peer: peer,
 		metrics: p.passedOn, id: requestID(r.Header), began: p.now(),
 	}
-	if !peer {
+	switch {
+	case m.Route != nil:
+		c.metrics = p.unknown // until it has chosen
+	case !peer:
 		c.metrics = m.Service.Attached(p.metrics.open).(*serviceMetrics)
 	}
-	if c.spec == nil { // deleted since it was matched
-		p.refuse(w, r, &failure{status: http.StatusNotFound, text: textUnknownHost})
-		return
+	if m.Service != nil {
+		if c.spec = m.Service.Spec(); c.spec == nil { // deleted since it was matched
+			p.refuse(w, r, &failure{status: http.StatusNotFound, text: textUnknownHost})
+			return
+		}
 	}
 	c.classify()
 	c.metrics.inFlight.Inc()
-	defer c.metrics.inFlight.Dec()
+	defer func() { c.metrics.inFlight.Dec() }()
 	err := c.prepare(m)
 	if err == nil {
 		err = c.run()
@@ -262,12 +268,15 @@ func (c *call) log(f *failure) {
 		c.p.metrics.unlogged.Inc()
 		return
 	}
-	instance := ""
+	service, instance := "", ""
+	if c.service != nil {
+		service = c.service.Name()
+	}
 	if c.target != nil {
 		instance = c.target.Ref().ID
 	}
 	c.p.log.LogAttrs(c.r.Context(), level, "request failed",
-		slog.Int("status", f.status), slog.String("service", c.service.Name()), slog.String("instance", instance),
+		slog.Int("status", f.status), slog.String("service", service), slog.String("instance", instance),
 		slog.String("method", c.r.Method), slog.String("request_id", c.id), slog.String("reason", f.Error()))
 }
 

@@ -61,7 +61,7 @@ func newMetrics(reg prometheus.Registerer, waiting func() float64) (*metrics, er
 	})
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tenement_proxy_held_requests",
-		Help: "Requests that wait for their instance to come up.",
+		Help: "Requests that wait for their instance to come up, or for their route to go on.",
 	}, waiting)
 	for _, c := range []prometheus.Collector{m.requests, m.firstByte, m.inFlight, m.wakes, m.retries, m.unlogged, held} {
 		if err := reg.Register(c); err != nil {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tenement-fleet/tenement/api"
 )
 
 // failure is a request that ends with a page of ours instead of a program's answer.
@@ -46,13 +49,17 @@ const (
 	textNotStarted  = "The program at this address could not be started."
 	textHeld        = "This instance is stopped."
 	textNoBackend   = "No instance of this service takes requests at the moment."
+	textNoRoute     = "Nothing behind this address takes requests at the moment."
+	textNoWeight    = "All backends of this address have the weight 0, so that none takes requests."
+	textMaintenance = "This address is under maintenance. Please try again later."
+	textPaused      = "This address is paused. Please try again in a moment."
 	textBusy        = "Too many requests are waiting already. Please try again in a moment."
 	textUnavailable = "The program at this address is not available at the moment."
 	textTimeout     = "The program at this address did not answer in time."
 )
 
 // writePage answers with an error page: a small HTML page for a browser, a gRPC status
-// for a gRPC client, plain text for everybody else.
+// for a gRPC client, a problem document for who wants JSON, plain text for everybody else.
 func writePage(w http.ResponseWriter, r *http.Request, f *failure, id string) {
 	h := w.Header()
 	h.Set("X-Request-Id", id)
@@ -68,13 +75,17 @@ func writePage(w http.ResponseWriter, r *http.Request, f *failure, id string) {
 	case isGRPC(r.Header):
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(grpcStatus(f.status)))
-		h.Set("Grpc-Message", f.text) // ASCII without '%', so that nothing needs escaping
+		h.Set("Grpc-Message", percentEncoded(f.text))
 		w.WriteHeader(http.StatusOK)
-	case acceptsHTML(r.Header):
+	case accepts(r.Header, "text/html"):
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		w.WriteHeader(f.status)
 		_, _ = fmt.Fprintf(w, pageHTML, f.status, http.StatusText(f.status), html.EscapeString(f.text), html.EscapeString(id)) //nolint:gosec // escaped; the client may be gone
+	case accepts(r.Header, "application/json"), accepts(r.Header, api.ProblemType):
+		h.Set("Content-Type", api.ProblemType)
+		w.WriteHeader(f.status)
+		_, _ = w.Write(f.problem())
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(f.status)
@@ -92,6 +103,7 @@ const pageHTML = `<!doctype html>
 :root { color-scheme: light dark }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.5rem }
 h1 { font-size: 1.4rem }
+p { white-space: pre-line }
 small { opacity: .6 }
 </style>
 <h1>%[1]d %[2]s</h1>
@@ -100,13 +112,47 @@ small { opacity: .6 }
 </html>
 `
 
-func acceptsHTML(h http.Header) bool {
+func accepts(h http.Header, media string) bool {
 	for _, v := range h["Accept"] {
-		if strings.Contains(v, "text/html") {
+		if strings.Contains(v, media) {
 			return true
 		}
 	}
 	return false
+}
+
+// problem returns the failure as the API would tell it.
+func (f *failure) problem() []byte {
+	p := api.Problem{
+		Type: "about:blank", Title: http.StatusText(f.status), Status: f.status,
+		Code: codeByStatus[f.status], Detail: f.text, RetryAfter: api.Duration(f.retryAfter),
+	}
+	b, _ := json.Marshal(p) // it has text and numbers only
+	return append(b, '\n')
+}
+
+var codeByStatus = map[int]api.Code{
+	http.StatusBadRequest:         api.CodeInvalid,
+	http.StatusNotFound:           api.CodeNotFound,
+	http.StatusMethodNotAllowed:   api.CodeNotAllowed,
+	http.StatusRequestTimeout:     api.CodeTimeout,
+	http.StatusMisdirectedRequest: api.CodeMisdirected,
+	http.StatusBadGateway:         api.CodeFailed,
+	http.StatusServiceUnavailable: api.CodeUnavailable,
+	http.StatusGatewayTimeout:     api.CodeTimeout,
+}
+
+// percentEncoded writes text as gRPC wants it in a field.
+func percentEncoded(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // isGRPC reports whether a request is a gRPC call; gRPC-Web is not, it is HTTP/1.1.

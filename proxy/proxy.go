@@ -67,6 +67,9 @@ type Config struct {
 	QueuePerInstance int
 	QueueTotal       int
 	QueueAllowance   time.Duration
+	// PauseLimit bounds how long a route that pauses holds a request; as many as for a
+	// sleeping instance. 0 means the default.
+	PauseLimit time.Duration
 
 	// Upstream bounds the connections kept to each instance.
 	Upstream upstream.Config
@@ -79,6 +82,7 @@ type Proxy struct {
 	router    *route.Router
 	wakes     *wake.Queue
 	creates   *wake.Queue // nil: nothing is created by request
+	pauses    *wake.Queue // of routes that pause, by name
 	local     http.Handler
 	log       *slog.Logger
 	now       func() time.Time
@@ -92,6 +96,8 @@ type Proxy struct {
 	metrics   *metrics
 	unknown   *serviceMetrics
 	passedOn  *serviceMetrics // of requests that other nodes have counted by service
+
+	pauseLimit time.Duration
 
 	ctx    context.Context // ends with the proxy, and with it the tunnels
 	cancel context.CancelFunc
@@ -114,16 +120,21 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.QueueAllowance <= 0 {
 		cfg.QueueAllowance = DefaultQueueAllowance
 	}
+	if cfg.PauseLimit <= 0 {
+		cfg.PauseLimit = DefaultPauseLimit
+	}
 	p := &Proxy{
 		router: cfg.Router, local: cfg.Local, log: cfg.Logger, now: cfg.Now,
 		stall: stallTime, logLimit: rate.NewLimiter(logRate, logBurst),
 		trusted: cfg.TrustedProxies, allowance: cfg.QueueAllowance,
 		upstream: cfg.Upstream, peers: cfg.Peers,
-		wakes: wake.New(wake.Config{Start: wakeClosed(cfg.Router, cfg.Waker), PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
+		pauseLimit: cfg.PauseLimit,
+		pauses:     wake.New(wake.Config{Start: resumed(cfg.Router), PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
+		wakes:      wake.New(wake.Config{Start: wakeClosed(cfg.Router, cfg.Waker), PerInstance: cfg.QueuePerInstance, Total: cfg.QueueTotal}),
 	}
 	p.openPool = func(ep api.Endpoint) io.Closer { return upstream.NewPool(ep, p.poolConfig(ep)) }
 	var err error
-	if p.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(p.wakes.Waiting()) }); err != nil {
+	if p.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(p.wakes.Waiting() + p.pauses.Waiting()) }); err != nil {
 		return nil, err
 	}
 	p.unknown, p.passedOn = p.metrics.of(noService), p.metrics.of(peerService)
@@ -160,6 +171,7 @@ func (p *Proxy) Settle(ctx context.Context) error {
 func (p *Proxy) Close() {
 	p.cancel()
 	p.wakes.Close()
+	p.pauses.Close()
 	if p.creates != nil {
 		p.creates.Close()
 	}
@@ -178,10 +190,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	m := p.router.Match(r.Host, r.URL.Path)
+	if m.Kind == route.Routed {
+		var err error
+		if m, err = p.settled(r, m); err != nil {
+			p.unsettled(w, r, err)
+			return
+		}
+	}
 	switch m.Kind {
 	case route.Local:
 		p.local.ServeHTTP(w, r)
-	case route.Direct, route.Weighted:
+	case route.Direct, route.Weighted, route.Routed:
 		p.forward(w, r, m, false) //nolint:contextcheck // the request carries it
 	default:
 		p.refuse(w, r, &failure{status: http.StatusNotFound, text: textUnknownHost})

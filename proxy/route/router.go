@@ -51,10 +51,13 @@ type Router struct {
 	zone     atomic.Pointer[string]
 	peers    atomic.Pointer[map[string]*Peer] // every other node, by id
 	services atomic.Pointer[node[*Service]]
+	made     atomic.Uint64 // counts when a name may lead to another *Service
+	hosts    atomic.Pointer[node[*hostRoutes]]
 
 	mu      sync.Mutex // guards every change
 	drains  map[*Target]chan struct{}
 	awaited map[api.Ref]chan struct{}
+	routes  map[string]*Route // that are stored, by name
 }
 
 // New returns an empty Router. A domain or custom route that can't be is an error.
@@ -74,6 +77,7 @@ func New(cfg Config) (*Router, error) {
 		subdomain: make(map[string]string), path: make(map[string]string),
 		now: cfg.Now, base: cfg.Now(), hasher: newHasher(), self: cfg.Self, names: make(map[string]bool),
 		drains: make(map[*Target]chan struct{}), awaited: make(map[api.Ref]chan struct{}),
+		routes: make(map[string]*Route),
 	}
 	if err := checkService("routing.default", cfg.Default, true); err != nil {
 		return nil, err
@@ -139,11 +143,12 @@ const (
 	Local                // this node's own API and pages
 	Direct               // one instance, named by the host
 	Weighted             // a service: any of its instances, by weight
+	Routed               // a stored route: any of its backends, by weight
 )
 
 // String returns the kind's name.
 func (k Kind) String() string {
-	return [...]string{"unknown", "local", "direct", "weighted"}[k]
+	return [...]string{"unknown", "local", "direct", "weighted", "routed"}[k]
 }
 
 // Match is where a request goes.
@@ -152,6 +157,7 @@ type Match struct {
 	Service *Service // for Direct and Weighted
 	Target  *Target  // for Direct; nil when the service has no such instance
 	ID      string   // for Direct: a valid instance id
+	Route   *Route   // for Routed
 }
 
 // Match finds where a request for a host and path goes. It never allocates for a
@@ -161,11 +167,15 @@ func (r *Router) Match(host, path string) Match {
 	if err != nil {
 		return Match{}
 	}
-	if h.Name == r.domain {
-		return r.matchDomain(path)
-	}
-	if h.IP || h.Name == "localhost" {
+	own := h.Name == r.domain
+	if own && reservedPath(path) || !own && (h.IP || h.Name == "localhost") {
 		return Match{Kind: Local}
+	}
+	if rt := r.stored(h.Name, path); rt != nil && !(r.names[h.Name] && reservedPath(path)) {
+		return Match{Kind: Routed, Route: rt}
+	}
+	if own {
+		return r.matchDomain(path)
 	}
 	sub, ok := strings.CutSuffix(h.Name, r.suffix)
 	if !ok {
@@ -186,9 +196,10 @@ func (r *Router) Match(host, path string) Match {
 	return r.direct(name, id)
 }
 
+// matchDomain finds where a path of the domain goes that is not the node's own.
 func (r *Router) matchDomain(path string) Match {
-	if reservedPath(path) {
-		return Match{Kind: Local}
+	if rt := r.stored("", path); rt != nil {
+		return Match{Kind: Routed, Route: rt}
 	}
 	if r.pathDepth > 0 {
 		if name, ok := r.matchPath(path); ok {

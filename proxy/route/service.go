@@ -57,7 +57,11 @@ func (s *Service) Target(id string) (*Target, bool) {
 // avoid (which may be nil) if another one will do. When all are down it returns one of
 // them, to be waited for; nil when no instance takes weighted traffic.
 func (s *Service) Pick(avoid *Target) *Target {
-	b := s.current()
+	return s.current().pick(&s.cursor, avoid)
+}
+
+// pick does what [Service.Pick] says; cursor counts the choices.
+func (b *balancer) pick(cursor *atomic.Uint64, avoid *Target) *Target {
 	if b.total == 0 {
 		return nil
 	}
@@ -73,22 +77,31 @@ func (s *Service) Pick(avoid *Target) *Target {
 		}
 		return false
 	}
-	for range min(window, 2*len(b.groups)) {
-		if t := b.at(s.cursor.Add(1) - 1).choose(consider); t != nil {
-			return t
-		}
-	}
-	for _, g := range b.groups {
-		if t := g.choose(consider); t != nil {
-			return t
-		}
+	if t := b.draw(cursor, consider); t != nil {
+		return t
 	}
 	return fallback
 }
 
-// group is what one weight belongs to: an instance, or the members of a fleet, the
-// nearest first.
+// draw returns the first instance that take accepts; nil if it accepts none.
+func (b *balancer) draw(cursor *atomic.Uint64, take func(*Target) bool) *Target {
+	for range min(window, 2*len(b.groups)) {
+		if t := b.at(cursor.Add(1) - 1).choose(take); t != nil {
+			return t
+		}
+	}
+	for _, g := range b.groups {
+		if t := g.choose(take); t != nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// group is what one weight belongs to: an instance, the members of a fleet, the nearest
+// first, or all that a service has in weighted traffic, by their own weights.
 type group struct {
+	service *Service // the rest is empty if it is set
 	members []*Target
 	ends    [distances]int // members[ends[d-1]:ends[d]] are at distance d
 	turn    atomic.Uint64
@@ -120,6 +133,9 @@ func newGroup(r *Router, members []*Target) *group {
 // choose returns one of the nearest members that take accepts, each in its turn; nil if
 // it accepts none.
 func (g *group) choose(take func(*Target) bool) *Target {
+	if g.service != nil {
+		return g.service.current().draw(&g.service.cursor, take)
+	}
 	if len(g.members) == 1 {
 		if t := g.members[0]; take(t) {
 			return t

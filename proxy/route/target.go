@@ -52,6 +52,9 @@ func (t *Target) key() string { return t.id }
 // Ref returns the instance's name.
 func (t *Target) Ref() api.Ref { return api.Ref{Service: t.service.name, ID: t.id} }
 
+// Service returns the service that it is an instance of.
+func (t *Target) Service() *Service { return t.service }
+
 // State returns how requests for the instance fare at this moment: the gate's state,
 // but for what the agent, who moves the gate, may not have acted upon yet. An instance
 // that is desired to be stopped, or not declared any more, is held at once; one that is

@@ -12,7 +12,9 @@ import (
 func (r *Router) PutService(spec *api.Service) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.service(spec.Name).spec.Store(spec)
+	if s := r.service(spec.Name); s.spec.Swap(spec) == nil {
+		s.version.Add(1)
+	}
 }
 
 // DeleteService removes a service with its instances.
@@ -24,6 +26,7 @@ func (r *Router) DeleteService(name string) {
 		return
 	}
 	s.spec.Store(nil)
+	s.version.Add(1)
 	for t := range s.instances.Load().all() {
 		r.undeclare(t)
 		r.prune(t)
@@ -114,6 +117,7 @@ func (r *Router) install(old *node[*Service], next map[string]*Service, targets 
 		all = append(all, s)
 	}
 	r.services.Store(build(r.hasher, all))
+	r.made.Add(1)
 	for s := range old.all() {
 		if next[s.name] == nil {
 			s.attached.close()
@@ -156,6 +160,7 @@ func (r *Router) service(name string) *Service {
 	if !ok {
 		s = &Service{name: name, router: r}
 		r.services.Store(root.with(r.hasher, s))
+		r.made.Add(1)
 	}
 	return s
 }
@@ -183,10 +188,11 @@ func (r *Router) find(ref api.Ref) (*Target, bool) {
 // declare takes over what is written about an instance.
 func (r *Router) declare(t *Target, inst *api.Instance) {
 	before, _ := t.share()
+	in := t.weighted()
 	old := t.instance.Swap(inst)
 	now, fleet := t.share()
 	// Where a member of a fleet runs decides how near it is.
-	if now != before || fleet != "" && (old == nil || old.Fleet != fleet || owner(old) != owner(inst)) {
+	if now != before || in != t.weighted() || fleet != "" && (old == nil || old.Fleet != fleet || owner(old) != owner(inst)) {
 		t.service.version.Add(1)
 	}
 }
@@ -194,7 +200,7 @@ func (r *Router) declare(t *Target, inst *api.Instance) {
 // undeclare ends a target's routing. The gate is the agent's alone to close: if the
 // instance comes back before the agent noticed, its gate must be as the agent thinks.
 func (r *Router) undeclare(t *Target) {
-	if w, _ := t.share(); w > 0 {
+	if t.weighted() {
 		defer t.service.version.Add(1)
 	}
 	t.instance.Store(nil)
