@@ -17,6 +17,7 @@ import (
 	"github.com/tenement-fleet/tenement/provider/cluster"
 	"github.com/tenement-fleet/tenement/provider/fleet"
 	"github.com/tenement-fleet/tenement/provider/instance"
+	"github.com/tenement-fleet/tenement/provider/node"
 	"github.com/tenement-fleet/tenement/provider/service"
 )
 
@@ -46,6 +47,7 @@ func (p *Provider) Resources(context.Context) []func() resource.Resource {
 		service.New,
 		instance.New,
 		fleet.New,
+		node.New,
 	}
 }
 
@@ -56,6 +58,8 @@ func (p *Provider) DataSources(context.Context) []func() datasource.DataSource {
 		service.NewData,
 		instance.NewData,
 		instance.NewListData,
+		node.NewData,
+		node.NewListData,
 	}
 }
 
@@ -76,5 +80,10 @@ func (p *Provider) Actions(context.Context) []func() action.Action {
 
 // ListResources implements provider.ProviderWithListResources.
 func (p *Provider) ListResources(context.Context) []func() list.ListResource {
-	return []func() list.ListResource{}
+	return []func() list.ListResource{
+		service.NewList,
+		instance.NewList,
+		fleet.NewList,
+		node.NewList,
+	}
 }

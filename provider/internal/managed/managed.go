@@ -93,6 +93,10 @@ type Kind[M, O any, P Model[M, O]] struct {
 	Upgrades map[int64]resource.StateUpgrader
 	// Moves convert the states of other resources.
 	Moves []resource.StateMover
+	// List returns the objects that there are, for [NewList].
+	List func(ctx context.Context, c *client.Client, f Filter) ([]*O, error)
+	// OfService says that the objects belong to services.
+	OfService bool
 }
 
 // IdentityAttribute is one part of a resource's identity.
