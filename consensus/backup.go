@@ -228,6 +228,9 @@ func (n *Node) restore(ctx context.Context, content *os.File, index uint64) erro
 	if err != nil {
 		return err
 	}
+	if err := n.secretAgain(ctx, before); err != nil {
+		return err
+	}
 	return n.describeAgain(ctx, before)
 }
 
@@ -248,6 +251,26 @@ func rebase(header []byte, clusterID string, index uint64) ([]byte, error) {
 	}
 	b, err := json.Marshal(fields)
 	return append(b, '\n'), err
+}
+
+// secretAgain stores how far the rotation of the secret is, which a restore does not
+// change: a node would take the snapshot's word for it, and wait for ever.
+func (n *Node) secretAgain(ctx context.Context, before *state.View) error {
+	again := state.PutSecret{Phase: api.SecretRemove}
+	switch s := before.Secret(); {
+	case s != nil:
+		again.Phase, again.Sealed, again.IDs = s.Phase, s.Sealed, s.IDs
+	case n.View().Secret() == nil:
+		return nil
+	default: // there was no rotation yet
+		if self, ok := before.Node(n.id.ID); ok {
+			again.IDs = self.SecretIDs
+		}
+	}
+	if _, err := n.propose(ctx, &state.Command{PutSecret: &again}); err != nil {
+		return fmt.Errorf("keep the state of the secret's rotation: %w", err)
+	}
+	return nil
 }
 
 // describeAgain stores what the members said of themselves before a restore, for the

@@ -39,9 +39,6 @@ type signingKey struct {
 	parsed   *registry.Key
 }
 
-// errLost says of a sealed value that it was lost, see reseal.
-var errLost = errors.New("the value is lost")
-
 // keyWait bounds how long a node waits for the key that another one has just made.
 const keyWait = 10 * time.Second
 
@@ -54,20 +51,24 @@ func (k *signingKey) get(ctx context.Context) (*registry.Key, error) {
 		stored, ok := v.Sealed(sealedSigningKey)
 		if ok {
 			key, err := k.open(stored)
-			if err == nil || !errors.Is(err, errLost) && !k.lost(v, stored) {
+			if err == nil || !k.lost(v, stored) {
 				return key, err
 			}
 			k.log.Warn("the cluster makes itself another key to sign the provider with: the secret that sealed the last one is lost")
 		}
 		err := k.make(ctx, v, stored)
-		if err != nil && api.CodeOf(err) != api.CodeStaleRevision {
+		if code := api.CodeOf(err); err != nil && code != api.CodeStaleRevision && code != api.CodeConflict {
 			return nil, err
 		}
-		// Somebody else's was first, and will be here in a moment.
+		// Somebody else's was first, and will be here in a moment, or this node is about to
+		// use another secret.
 		for err != nil && k.consensus.View().Index() == v.Index() {
 			select {
 			case <-v.Changed():
 			case <-ctx.Done():
+				if api.CodeOf(err) == api.CodeConflict {
+					return nil, err // it says more
+				}
 				return nil, &api.Error{Code: api.CodeUnavailable, RetryAfter: api.Seconds(1), Message: "this server has not heard yet of the cluster's signing key"}
 			}
 		}
@@ -95,9 +96,6 @@ func (k *signingKey) open(s *state.Sealed) (*registry.Key, error) {
 		return k.parsed, nil
 	}
 	private, err := k.unseal(s)
-	if err == nil && len(private) == 0 {
-		err = errLost
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +130,7 @@ func (n *node) lost(v *state.View, s *state.Sealed) bool {
 }
 
 // reseal seals anew, with the secret of the given id, what is sealed with another one.
-// What nobody can read any more becomes empty: the rotation would never end for it.
+// What nobody can read any more is left as it is.
 func (n *node) reseal(ctx context.Context, v *state.View, id string) error {
 	var errs []error
 	for s := range v.AllSealed() {
@@ -140,9 +138,9 @@ func (n *node) reseal(ctx context.Context, v *state.View, id string) error {
 			continue
 		}
 		plaintext, err := n.unseal(s)
-		if errors.Is(err, secret.ErrSealed) && n.lost(v, s) {
+		if err != nil && n.lost(v, s) {
 			n.log.Warn("a sealed value is lost: it takes a secret that the cluster does not have", "value", s.Name, "secret", s.SecretID)
-			plaintext, err = nil, nil
+			continue
 		}
 		if err == nil {
 			err = n.consensus.PutSealed(asNode(ctx, n.consensus), n.seal(s.Name, plaintext, &s.Revision))

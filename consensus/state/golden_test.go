@@ -57,7 +57,7 @@ func goldenScript(d *driven) {
 		{Place: &Place{[]Placement{{Ref: ref("web", "alice"), Node: node.ID, Generation: 1}, {Ref: ref("web", "carol"), Node: node.ID, Generation: 1}}}},
 		{Report: &Report{node.ID, []api.Report{{Ref: ref("web", "alice"), Observed: observed}}}},
 		{PutToken: &PutToken{token}},
-		{PutToken: &PutToken{testToken("ba9876543210")}},
+		{PutToken: &PutToken{Token: testToken("ba9876543210")}},
 		{DeleteToken: &DeleteToken{"ba9876543210"}},
 		{PutInstance: &PutInstance{testInstance("web", "alice"), ptr(uint64(5))}},
 		{PutInstance: &PutInstance{testInstance("web", "alice", func(i *api.Instance) { i.Weight = ptr(3) }), ptr(uint64(5))}},
@@ -142,9 +142,9 @@ func goldenScript3(d *driven) {
 	}
 	for _, c := range []Command{
 		seal("key", "one", "aa", ptr(uint64(0))), seal("key", "two", "aa", ptr(uint64(0))), seal("other", "x", "aa", nil),
-		step(api.SecretInstall, "aa", "bb"), seal("third", "y", "bb", nil), step(api.SecretUse, "bb", "aa"),
-		step(api.SecretRemove, "bb"), seal("key", "one again", "bb", ptr(uint64(1))), step(api.SecretRemove, "bb"),
-		seal("other", "x again", "bb", nil), step(api.SecretRemove, "bb"), seal("other", "too late", "aa", nil),
+		step(api.SecretInstall, "aa", "bb"), seal("third", "too early", "bb", nil), seal("third", "y", "aa", nil),
+		step(api.SecretUse, "bb", "aa"), seal("other", "too late", "aa", nil), seal("key", "one again", "bb", ptr(uint64(1))),
+		seal("other", "x again", "bb", nil), step(api.SecretRemove, "bb"), seal("third", "too late", "aa", nil),
 	} {
 		d.do(c)
 	}

@@ -37,8 +37,7 @@ type Secret struct {
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 }
 
-// PutSecret takes the rotation of the cluster's secret a step on. It is refused while
-// a sealed value takes a secret that is none of IDs.
+// PutSecret takes the rotation of the cluster's secret a step on.
 type PutSecret struct {
 	Phase   api.SecretPhase `json:"phase"`
 	Sealed  []byte          `json:"sealed,omitempty"`
@@ -98,9 +97,6 @@ func (c *PutSecret) apply(t *txn) (any, error) {
 		revision = t.secret.Revision
 	}
 	if err := match(c.IfMatch, revision, "secret", "of the cluster"); err != nil {
-		return nil, err
-	}
-	if err := t.readable(c.IDs); err != nil {
 		return nil, err
 	}
 	if s := t.secret; s != nil && s.Phase == c.Phase && bytes.Equal(s.Sealed, c.Sealed) && slices.Equal(s.IDs, c.IDs) {

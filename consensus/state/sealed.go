@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"slices"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -19,8 +18,9 @@ type Sealed struct {
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 }
 
-// PutSealed creates or replaces a sealed value. It is refused under a secret that the
-// cluster is about to forget, see [PutSecret].
+// PutSealed creates or replaces a sealed value. While the cluster's secret is replaced it
+// is taken under the one to use only: once that is the new one, and what is there has been
+// sealed with it, nothing takes the old one any more.
 type PutSealed struct {
 	Name     string  `json:"name"`
 	Value    []byte  `json:"value"`
@@ -40,8 +40,8 @@ func (c *PutSealed) apply(t *txn) (any, error) {
 	if err := match(c.IfMatch, revision, "sealed value", c.Name); err != nil {
 		return nil, err
 	}
-	if t.secret != nil && !slices.Contains(t.secret.IDs, c.SecretID) {
-		return nil, api.Errorf(api.CodeConflict, "put sealed value %s: it is sealed with the secret %s, which is not the cluster's", c.Name, c.SecretID)
+	if t.secret != nil && len(t.secret.IDs) > 0 && t.secret.IDs[0] != c.SecretID {
+		return nil, api.Errorf(api.CodeConflict, "put sealed value %s: it is sealed with the secret %s, the one to use is %s", c.Name, c.SecretID, t.secret.IDs[0])
 	}
 	if exists && have.SecretID == c.SecretID && bytes.Equal(have.Value, c.Value) {
 		return have, nil
@@ -50,14 +50,4 @@ func (c *PutSealed) apply(t *txn) (any, error) {
 	t.sealed = t.sealed.put(s)
 	t.changed = true
 	return s, nil
-}
-
-// readable returns an error if a sealed value takes a secret that is none of ids.
-func (d *data) readable(ids []string) error {
-	for s := range d.sealed.all() {
-		if !slices.Contains(ids, s.SecretID) {
-			return api.Errorf(api.CodeConflict, "forget secret %s: the sealed value %s takes it", s.SecretID, s.Name)
-		}
-	}
-	return nil
 }
