@@ -88,10 +88,15 @@ func (r *Route) SetDefaults() {
 	setDefault(&r.Mode, RouteLive)
 	setDefault(&r.Source, SourceAPI)
 	for i := range r.Backends {
-		if b := &r.Backends[i]; b.Weight == nil {
-			w := DefaultWeight
-			b.Weight = &w
-		}
+		r.Backends[i].SetDefaults()
+	}
+}
+
+// SetDefaults fills every unset field with its default.
+func (b *Backend) SetDefaults() {
+	if b.Weight == nil {
+		w := DefaultWeight
+		b.Weight = &w
 	}
 }
 

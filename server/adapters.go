@@ -103,6 +103,24 @@ func (c cluster) DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) 
 	return index, err
 }
 
+// PutRoute implements httpapi.Cluster.
+func (c cluster) PutRoute(ctx context.Context, r *api.Route, ifMatch *uint64) (*api.Route, error) {
+	out, err := c.Node.PutRoute(asCaller(ctx, c.Node), r, ifMatch)
+	if err == nil {
+		c.routed(ctx, out.Revision)
+	}
+	return out, err
+}
+
+// DeleteRoute implements httpapi.Cluster.
+func (c cluster) DeleteRoute(ctx context.Context, name string, ifMatch *uint64) (uint64, error) {
+	index, err := c.Node.DeleteRoute(asCaller(ctx, c.Node), name, ifMatch)
+	if err == nil {
+		c.routed(ctx, index)
+	}
+	return index, err
+}
+
 // checkIsolation says whether the node can run the service at its isolation level.
 func checkIsolation(ctx context.Context, drivers map[api.Isolation]driver.Driver, s *api.Service) error {
 	level := s.Isolation

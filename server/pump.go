@@ -43,6 +43,7 @@ func (p *pump) reset() {
 		p.router.PutNode(n)
 	}
 	p.router.Reset(p.view.Services(), p.view.Instances(""))
+	p.router.ResetRoutes(p.view.Routes())
 	p.reached(p.view.Index())
 }
 
@@ -108,6 +109,10 @@ func (p *pump) apply(e api.Event) {
 		}
 		p.router.DeleteInstance(ref)
 		p.changed(ref)
+	case api.EventRouteUpdated:
+		p.router.PutRoute(e.Route)
+	case api.EventRouteDeleted:
+		p.router.DeleteRoute(e.Key)
 	case api.EventNodeUpdated:
 		p.router.PutNode(e.Node)
 	case api.EventNodeDeleted:

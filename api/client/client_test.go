@@ -178,6 +178,13 @@ func TestRequests(t *testing.T) {
 			_, err := c.PutFleet(ctx, &api.Fleet{Service: "notes", Name: "web", Replicas: 2, Weight: &weight, Source: api.SourceAPI}, nil)
 			return err
 		}},
+		{"GET /api/routes", "", func(ctx context.Context, c *Client) error { _, err := c.Routes(ctx); return err }},
+		{"GET /api/routes/shop", "", func(ctx context.Context, c *Client) error { _, err := c.StoredRoute(ctx, "shop"); return err }},
+		{"PUT /api/routes/shop", `{"name":"shop","paths":["/shop"],"backends":[{"service":"notes","weight":null}],"mode":"live","source":"api"}`, func(ctx context.Context, c *Client) error {
+			_, err := c.PutRoute(ctx, &api.Route{Name: "shop", Paths: []string{"/shop"}, Backends: []api.Backend{{Service: "notes"}}, Mode: api.RouteLive, Source: api.SourceAPI}, nil)
+			return err
+		}},
+		{"DELETE /api/routes/shop", "", func(ctx context.Context, c *Client) error { return c.DeleteRoute(ctx, "shop", nil) }},
 		{"DELETE /api/fleets/notes:alice", "", func(ctx context.Context, c *Client) error { return c.DeleteFleet(ctx, ref, nil) }},
 		{"GET /api/join-tokens", "", func(ctx context.Context, c *Client) error { _, err := c.JoinTokens(ctx); return err }},
 		{"POST /api/join-tokens", `{"expires_in":"1h","max_uses":3}`, func(ctx context.Context, c *Client) error {
@@ -207,7 +214,7 @@ func TestRequests(t *testing.T) {
 					body = string(v)
 				}
 				w.Header().Set(api.HeaderIndex, "12")
-				if lists := "/api/services /api/instances /api/tokens /api/logs /api/nodes /api/fleets /api/join-tokens"; r.Method == "GET" && slices.Contains(strings.Fields(lists), r.URL.Path) {
+				if lists := "/api/services /api/instances /api/tokens /api/logs /api/nodes /api/fleets /api/routes /api/join-tokens"; r.Method == "GET" && slices.Contains(strings.Fields(lists), r.URL.Path) {
 					writeJSON(w, 200, []any{})
 					return
 				}

@@ -83,6 +83,36 @@ func (c *Client) DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) 
 	return c.remove(ctx, fleetPath(ref), nil, ifMatch)
 }
 
+// Routes lists the routes and what becomes of their requests now, by name.
+func (c *Client) Routes(ctx context.Context) ([]*api.RouteStatus, error) {
+	return list[api.RouteStatus](ctx, c, request{method: http.MethodGet, path: "/api/routes", again: true})
+}
+
+// StoredRoute returns one route and what becomes of its requests now. [Client.Route] is
+// about a service's own host.
+func (c *Client) StoredRoute(ctx context.Context, name string) (*api.RouteStatus, error) {
+	return get[api.RouteStatus](ctx, c, routePath(name))
+}
+
+// WatchRoute yields a route as it is and again after every change of the cluster's state;
+// see [Client.WatchInstances].
+func (c *Client) WatchRoute(ctx context.Context, name string) iter.Seq2[*api.RouteStatus, error] {
+	return watch[*api.RouteStatus](ctx, c, request{method: http.MethodGet, path: routePath(name), again: true})
+}
+
+// PutRoute creates or replaces a route and returns it as stored; the node that answers
+// routes by it from then on. With ifMatch it fails with CodeStaleRevision unless that is
+// the current revision.
+func (c *Client) PutRoute(ctx context.Context, r *api.Route, ifMatch *uint64) (*api.Route, error) {
+	put := request{method: http.MethodPut, path: routePath(r.Name), body: r, ifMatch: ifMatch, again: ifMatch == nil}
+	return call[api.Route](ctx, c, put)
+}
+
+// DeleteRoute removes a route.
+func (c *Client) DeleteRoute(ctx context.Context, name string, ifMatch *uint64) error {
+	return c.remove(ctx, routePath(name), nil, ifMatch)
+}
+
 // JoinTokens lists the join tokens, without their hashes.
 func (c *Client) JoinTokens(ctx context.Context) ([]*api.JoinToken, error) {
 	return list[api.JoinToken](ctx, c, request{method: http.MethodGet, path: "/api/join-tokens", again: true})
@@ -142,6 +172,8 @@ func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader, size int64, f
 const mediaBinary = "application/octet-stream"
 
 func nodePath(node string) string { return "/api/nodes/" + url.PathEscape(node) }
+
+func routePath(name string) string { return "/api/routes/" + url.PathEscape(name) }
 
 func fleetPath(ref api.Ref) string { return "/api/fleets/" + url.PathEscape(ref.String()) }
 

@@ -49,6 +49,7 @@ type fakeView struct {
 	instances map[api.Ref]*api.Instance
 	tokens    map[string]*api.Token
 	fleets    map[api.Ref]*api.Fleet
+	routes    map[string]*api.Route
 	nodes     []*api.Node
 	joins     map[string]*api.JoinToken
 }
@@ -121,7 +122,10 @@ func newFakeCluster() *fakeCluster {
 		cluster: c, index: 10, changed: make(chan struct{}), services: map[string]*api.Service{},
 		instances: map[api.Ref]*api.Instance{}, tokens: map[string]*api.Token{},
 		fleets: map[api.Ref]*api.Fleet{many: {Service: "notes", Name: "many", Replicas: 3, Revision: 2}},
-		joins:  map[string]*api.JoinToken{firstJoin: {ID: firstJoin, SHA256: make([]byte, 32), Revision: 2}},
+		routes: map[string]*api.Route{"notes": {
+			Name: "notes", Hosts: []string{"notes.test"}, Backends: []api.Backend{{Service: "notes"}}, Mode: api.RouteLive, Source: api.SourceAPI, Revision: 2,
+		}},
+		joins: map[string]*api.JoinToken{firstJoin: {ID: firstJoin, SHA256: make([]byte, 32), Revision: 2}},
 		nodes: []*api.Node{
 			{ID: thisNode, Name: "one", Eligibility: api.EligibilityEligible, Revision: 3, SecretIDs: []string{"s1"}},
 			{ID: "node-2", Name: "two", Eligibility: api.EligibilityEligible, Revision: 4, SecretIDs: []string{"s1"}},
@@ -144,7 +148,7 @@ func (c *fakeCluster) change(change func(v *fakeView) ([]api.Event, error)) erro
 	next := &fakeView{
 		cluster: c, index: c.view.index + 1, changed: make(chan struct{}), services: maps.Clone(c.view.services),
 		instances: maps.Clone(c.view.instances), tokens: maps.Clone(c.view.tokens),
-		fleets: maps.Clone(c.view.fleets), joins: maps.Clone(c.view.joins), nodes: slices.Clone(c.view.nodes),
+		fleets: maps.Clone(c.view.fleets), routes: maps.Clone(c.view.routes), joins: maps.Clone(c.view.joins), nodes: slices.Clone(c.view.nodes),
 	}
 	events, err := change(next)
 	if err != nil || len(events) == 0 {

@@ -279,6 +279,8 @@ func enumOf(t reflect.Type) any {
 		return []api.Strategy{api.StrategySpread, api.StrategyBinpack}
 	case reflect.TypeFor[api.SpreadBy]():
 		return []api.SpreadBy{api.SpreadByNode, api.SpreadByZone, api.SpreadByRegion}
+	case reflect.TypeFor[api.RouteMode]():
+		return api.RouteModes()
 	case reflect.TypeFor[api.SecretPhase]():
 		return api.SecretPhases()
 	default:

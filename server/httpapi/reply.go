@@ -128,6 +128,10 @@ func revisionOf(answer any) uint64 {
 		return v.Revision
 	case *api.Fleet:
 		return v.Revision
+	case *api.Route:
+		return v.Revision
+	case *api.RouteStatus:
+		return v.Revision
 	case *api.Node:
 		return v.Revision
 	case *api.Member:

@@ -30,6 +30,8 @@ type View interface {
 	Instances(service string) iter.Seq[*api.Instance] // "" = all
 	Fleet(ref api.Ref) (*api.Fleet, bool)
 	Fleets(service string) iter.Seq[*api.Fleet] // "" = all
+	Route(name string) (*api.Route, bool)
+	Routes() iter.Seq[*api.Route]
 	Node(id string) (*api.Node, bool)
 	Nodes() iter.Seq[*api.Node]
 	JoinToken(id string) (*api.JoinToken, bool)
@@ -52,6 +54,8 @@ type Cluster interface {
 	DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error)
 	PutFleet(ctx context.Context, f *api.Fleet, ifMatch *uint64) (*api.Fleet, error)
 	DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error)
+	PutRoute(ctx context.Context, r *api.Route, ifMatch *uint64) (*api.Route, error)
+	DeleteRoute(ctx context.Context, name string, ifMatch *uint64) (uint64, error)
 	PutToken(ctx context.Context, t *api.Token) (*api.Token, error)
 	DeleteToken(ctx context.Context, id string) (uint64, error)
 }

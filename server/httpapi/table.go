@@ -60,7 +60,7 @@ func serverTable(metricsPublic bool) []endpoint {
 	}
 }
 
-// objectTable is services, their instances and fleets.
+// objectTable is services, their instances and fleets, and routes.
 func objectTable() []endpoint {
 	var (
 		block, ifMatch = blockParams(), matchParam()
@@ -98,6 +98,11 @@ func objectTable() []endpoint {
 		{"GET", "/api/fleets/{fleet}", admin, "getFleet", "One fleet", block, read((*Server).getFleet)},
 		{"PUT", "/api/fleets/{fleet}", admin, "putFleet", "Create, change or scale a fleet, without waiting", ifMatch, write((*Server).putFleet)},
 		{"DELETE", "/api/fleets/{fleet}", admin, "deleteFleet", "Remove a fleet and its instances", ifMatch, read((*Server).deleteFleet)},
+
+		{"GET", "/api/routes", admin, "listRoutes", "All routes, by name, and what becomes of their requests now", block, read((*Server).listRoutes)},
+		{"GET", "/api/routes/{name}", admin, "getRoute", "One route, and what becomes of its requests now", block, read((*Server).getRoute)},
+		{"PUT", "/api/routes/{name}", admin, "putRoute", "Create or change a route", ifMatch, write((*Server).putRoute)},
+		{"DELETE", "/api/routes/{name}", admin, "deleteRoute", "Remove a route", ifMatch, read((*Server).deleteRoute)},
 	}
 }
 

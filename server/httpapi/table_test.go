@@ -45,6 +45,7 @@ var goodBodies = map[string]string{
 	"createToken": `{"tenant":"carol"}`,
 	"upgrade":     `{}`,
 	"putFleet":    `{"replicas":2}`,
+	"putRoute":    `{"hosts":["shop.test"],"backends":[{"service":"notes"}]}`,
 	"putNode":     `{"eligibility":"draining"}`,
 	"plan":        `{"drain":["one"]}`,
 
@@ -162,6 +163,7 @@ func TestTableIsComplete(t *testing.T) {
 		"POST /api/nodes/{node}/promote", "POST /api/plan", "GET /api/fleets", "GET /api/fleets/{fleet}", "PUT /api/fleets/{fleet}",
 		"DELETE /api/fleets/{fleet}", "GET /api/join-tokens", "POST /api/join-tokens", "DELETE /api/join-tokens/{id}",
 		"GET /api/secret", "POST /api/secret/rotate", "GET /api/cluster/snapshot", "POST /api/cluster/snapshot",
+		"GET /api/routes", "GET /api/routes/{name}", "PUT /api/routes/{name}", "DELETE /api/routes/{name}",
 		"GET /api/cluster/ca", "GET /.well-known/terraform.json", "GET /terraform/providers/v1/tenement/ten/versions",
 		"GET /terraform/providers/v1/tenement/ten/{version}/download/{os}/{arch}", "GET /terraform/files/{file}",
 		"GET /terraform/mirror/{host}/tenement/ten/index.json", "GET /terraform/mirror/{host}/tenement/ten/{document}",
