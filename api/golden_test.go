@@ -22,7 +22,7 @@ var types = []any{
 	new(api.Node), new(api.Capacity), new(api.Token), new(api.Event), new(api.LogEntry), new(api.LogQuery),
 	new(api.Error), new(api.FieldError), new(api.Problem), new(api.Capability),
 	new(api.SpawnRequest), new(api.WeightRequest), new(api.DeployRequest), new(api.RouteRequest), new(api.RouteResult),
-	new(api.TokenRequest), new(api.CreatedToken), new(api.Health), new(api.Storage),
+	new(api.TokenRequest), new(api.TokenPut), new(api.CreatedToken), new(api.Health), new(api.Storage),
 	new(api.UpgradeRequest), new(api.UpgradeResult), new(api.Telemetry), new(api.TLSStatus),
 	new(api.TLSCertificate), new(api.ServerHealth),
 	new(api.Previous), new(api.PlacementRules), new(api.Affinity), new(api.Fleet), new(api.Member), new(api.ClusterStatus),

@@ -53,6 +53,18 @@ type TokenRequest struct {
 	ExpiresIn   Duration  `json:"expires_in,omitempty"` // instead of ExpiresAt
 }
 
+// TokenPut is the body of PUT /api/tokens/{id}: a token of a secret that the server does
+// not know, or other rights for one that it has.
+type TokenPut struct {
+	Role        Role      `json:"role,omitempty"` // default: tenant when Tenant is set, else admin
+	Tenant      string    `json:"tenant,omitempty"`
+	Description string    `json:"description,omitempty"`
+	ExpiresAt   time.Time `json:"expires_at,omitzero"`  // zero, and ExpiresIn zero: never
+	ExpiresIn   Duration  `json:"expires_in,omitempty"` // instead of ExpiresAt
+	// SHA256 is that of the secret, which [ParseSecret] tells; required of a new token.
+	SHA256 []byte `json:"sha256,omitempty"`
+}
+
 // CreatedToken answers POST /api/tokens: the one time that the secret is told.
 type CreatedToken struct {
 	Token

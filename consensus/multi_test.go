@@ -77,7 +77,7 @@ func TestErrorsThroughAFollower(t *testing.T) {
 	if i, _ := f.View().Instance(ref); i.State() != api.StateRunning {
 		t.Errorf("after a report: got %+v", i)
 	}
-	if _, err := f.PutToken(ctx, &api.Token{ID: "0123456789ab", SHA256: make([]byte, 32)}); err != nil {
+	if _, err := f.PutToken(ctx, &api.Token{ID: "0123456789ab", SHA256: make([]byte, 32)}, nil); err != nil {
 		t.Error(err)
 	}
 	if _, err := f.PutFleet(ctx, &api.Fleet{Service: "app", Name: "web", Replicas: 2}, nil); err != nil {

@@ -201,7 +201,7 @@ func TestWritesThatChangeNothingStayOutOfTheLog(t *testing.T) {
 		"invalid":    {func() error { _, err := n.PutService(t.Context(), service("No"), nil); return err }, api.CodeInvalid},
 		"invalid i":  {func() error { _, err := n.PutInstance(t.Context(), &api.Instance{}, nil); return err }, api.CodeInvalid},
 		"invalid n":  {func() error { _, err := n.DescribeNode(t.Context(), api.Node{}); return err }, api.CodeInvalid},
-		"invalid t":  {func() error { _, err := n.PutToken(t.Context(), &api.Token{}); return err }, api.CodeInvalid},
+		"invalid t":  {func() error { _, err := n.PutToken(t.Context(), &api.Token{}, nil); return err }, api.CodeInvalid},
 		"invalid r":  {func() error { _, err := n.DeleteInstance(t.Context(), api.Ref{}, nil); return err }, api.CodeInvalid},
 		"invalid p":  {func() error { return n.Place(t.Context(), []state.Placement{{}}) }, api.CodeInvalid},
 		"invalid o":  {func() error { return n.Report(t.Context(), []api.Report{{}}) }, api.CodeInvalid},
@@ -243,7 +243,7 @@ func TestWritesOfEveryKind(t *testing.T) {
 	if index, err := n.DeleteService(ctx, "app", nil); err != nil || index != n.Index() {
 		t.Errorf("got %d %v at index %d", index, err, n.Index())
 	}
-	tok, err := n.PutToken(ctx, &api.Token{ID: "0123456789ab", SHA256: make([]byte, 32)})
+	tok, err := n.PutToken(ctx, &api.Token{ID: "0123456789ab", SHA256: make([]byte, 32)}, nil)
 	if err != nil || tok.Role != api.RoleAdmin {
 		t.Fatalf("got %+v %v", tok, err)
 	}

@@ -47,13 +47,13 @@ func (n *Node) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint64)
 }
 
 // PutToken creates or replaces a token; see [Node.PutService].
-func (n *Node) PutToken(ctx context.Context, t *api.Token) (*api.Token, error) {
+func (n *Node) PutToken(ctx context.Context, t *api.Token, ifMatch *uint64) (*api.Token, error) {
 	c := *t
 	c.SetDefaults()
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return stored[*api.Token](n.submit(ctx, &state.Command{PutToken: &state.PutToken{Token: c}}, n.propose))
+	return stored[*api.Token](n.submit(ctx, &state.Command{PutToken: &state.PutToken{Token: c, IfMatch: ifMatch}}, n.propose))
 }
 
 // DeleteToken removes a token, and returns the index at which it is gone.

@@ -76,8 +76,8 @@ func (c cluster) DeleteInstance(ctx context.Context, ref api.Ref, ifMatch *uint6
 }
 
 // PutToken implements httpapi.Cluster.
-func (c cluster) PutToken(ctx context.Context, t *api.Token) (*api.Token, error) {
-	return c.Node.PutToken(asCaller(ctx, c.Node), t)
+func (c cluster) PutToken(ctx context.Context, t *api.Token, ifMatch *uint64) (*api.Token, error) {
+	return c.Node.PutToken(asCaller(ctx, c.Node), t, ifMatch)
 }
 
 // DeleteToken implements httpapi.Cluster.

@@ -32,7 +32,7 @@ func importTokens(ctx context.Context, node *consensus.Node, dir string, log *sl
 			err = json.Unmarshal(b, &t)
 		}
 		if err == nil {
-			_, err = node.PutToken(ctx, &t)
+			_, err = node.PutToken(ctx, &t, nil)
 		}
 		if api.CodeOf(err) == api.CodeUnavailable || api.CodeOf(err) == api.CodeDiskFull {
 			return fmt.Errorf("import token %s: %w", f.Name(), err)

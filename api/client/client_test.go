@@ -145,6 +145,10 @@ func TestRequests(t *testing.T) {
 			_, err := c.CreateToken(ctx, api.TokenRequest{Tenant: "alice"})
 			return err
 		}},
+		{"PUT /api/tokens/0123456789ab If-Match: \"7\"", `{"tenant":"alice","sha256":"AQI="}`, func(ctx context.Context, c *Client) error {
+			_, err := c.PutToken(ctx, "0123456789ab", api.TokenPut{Tenant: "alice", SHA256: []byte{1, 2}}, &rev)
+			return err
+		}},
 		{"DELETE /api/tokens/0123456789ab", "", func(ctx context.Context, c *Client) error { return c.DeleteToken(ctx, "0123456789ab") }},
 		{"GET /api/node", "", func(ctx context.Context, c *Client) error { _, err := c.Node(ctx); return err }},
 		{"GET /api/telemetry", "", func(ctx context.Context, c *Client) error { _, err := c.Telemetry(ctx); return err }},

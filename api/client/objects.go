@@ -136,6 +136,14 @@ func (c *Client) CreateToken(ctx context.Context, t api.TokenRequest) (*api.Crea
 	return call[api.CreatedToken](ctx, c, request{method: http.MethodPost, path: "/api/tokens", body: t})
 }
 
+// PutToken makes a token of a secret that the server is not told, or changes one; it may
+// be repeated. With ifMatch it fails with CodeStaleRevision unless that is the current
+// revision.
+func (c *Client) PutToken(ctx context.Context, id string, t api.TokenPut, ifMatch *uint64) (*api.Token, error) {
+	r := request{method: http.MethodPut, path: "/api/tokens/" + url.PathEscape(id), body: t, ifMatch: ifMatch, again: ifMatch == nil}
+	return call[api.Token](ctx, c, r)
+}
+
 // DeleteToken revokes a token.
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	return c.remove(ctx, "/api/tokens/"+url.PathEscape(id), nil, nil)

@@ -164,7 +164,7 @@ func answered(p *process, err error) bool { return err == nil && p.host.awake() 
 
 func (c *client) putToken(ctx context.Context, p *process, n *consensus.Node) bool {
 	t := c.w.ledger.fresh()
-	_, err := n.PutToken(ctx, t)
+	_, err := n.PutToken(ctx, t, nil)
 	if !answered(p, err) {
 		return false
 	}

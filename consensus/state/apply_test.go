@@ -57,6 +57,10 @@ func TestIfMatch(t *testing.T) {
 	d.must(Command{DeleteInstance: &DeleteInstance{Ref: ref("app", "a"), IfMatch: ptr(uint64(3))}})
 	d.fails(Command{DeleteService: &DeleteService{Name: "app", IfMatch: ptr(uint64(1))}}, api.CodeStaleRevision)
 	d.must(Command{DeleteService: &DeleteService{Name: "app", IfMatch: ptr(uint64(2))}})
+	tok := testToken("0123456789ab")
+	d.must(Command{PutToken: &PutToken{Token: tok, IfMatch: ptr(uint64(0))}})
+	tok.Description = "another"
+	d.fails(Command{PutToken: &PutToken{Token: tok, IfMatch: ptr(uint64(0))}}, api.CodeStaleRevision)
 }
 
 func TestPutInstanceKeepsWhatOthersWrite(t *testing.T) {

@@ -92,7 +92,8 @@ type PutNode struct {
 
 // PutToken creates or replaces a token.
 type PutToken struct {
-	Token api.Token `json:"token"`
+	Token   api.Token `json:"token"`
+	IfMatch *uint64   `json:"if_match,omitempty"`
 }
 
 // DeleteToken removes a token.

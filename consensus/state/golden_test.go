@@ -56,7 +56,7 @@ func goldenScript(d *driven) {
 		putInstance(testInstance("nosuch", "x")),
 		{Place: &Place{[]Placement{{Ref: ref("web", "alice"), Node: node.ID, Generation: 1}, {Ref: ref("web", "carol"), Node: node.ID, Generation: 1}}}},
 		{Report: &Report{node.ID, []api.Report{{Ref: ref("web", "alice"), Observed: observed}}}},
-		{PutToken: &PutToken{token}},
+		{PutToken: &PutToken{Token: token}},
 		{PutToken: &PutToken{Token: testToken("ba9876543210")}},
 		{DeleteToken: &DeleteToken{"ba9876543210"}},
 		{PutInstance: &PutInstance{testInstance("web", "alice"), ptr(uint64(5))}},

@@ -195,7 +195,14 @@ func (c *PutToken) apply(t *txn) (any, error) {
 		return nil, noKey("token.id")
 	}
 	k.CreatedAt = t.now
-	if have, ok := t.tokens.get(k.ID); ok {
+	have, ok := t.tokens.get(k.ID)
+	if !ok {
+		have = &api.Token{}
+	}
+	if err := match(c.IfMatch, have.Revision, "token", k.ID); err != nil {
+		return nil, err
+	}
+	if ok {
 		if have.Equal(&k) {
 			return have, nil
 		}

@@ -19,8 +19,10 @@ func (c *Command) Needs() int {
 func needs(op operation) int {
 	isNew := true // what has no case here came with version 2
 	switch c := op.(type) {
-	case *InitCluster, *DeleteService, *DeleteInstance, *PutToken, *DeleteToken:
+	case *InitCluster, *DeleteService, *DeleteInstance, *DeleteToken:
 		isNew = false
+	case *PutToken:
+		isNew = c.IfMatch != nil
 	case *PutService:
 		isNew = newService(&c.Service)
 	case *PutInstance:

@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -102,6 +105,47 @@ func TestStorage(t *testing.T) {
 	want := api.Storage{Service: "notes", ID: "alice", Path: "/data/notes/alice", Used: 3 * api.MiB, Quota: 2 * api.MiB, Over: true, Persist: true}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// A token of a secret that the client has made; its rights change, its secret does not.
+func TestPutToken(t *testing.T) {
+	f := newFixture(t)
+	secret, id, hash, err := api.NewSecret(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := func(method string) int {
+		return f.do(request("", method, "/api/services", "", "Authorization", "Bearer "+secret)).Code
+	}
+	put := func(status int, body string, headers ...string) (out api.Token) {
+		t.Helper()
+		w := f.do(request("admin", "PUT", "/api/tokens/"+id, body, headers...))
+		if w.Code != status {
+			t.Fatalf("got %d %s, want %d", w.Code, w.Body, status)
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if as("GET") != 401 {
+		t.Error("it is valid before it is put")
+	}
+	body, _ := json.Marshal(api.TokenPut{ExpiresIn: api.Duration(time.Hour), SHA256: hash[:]})
+	made := put(200, string(body), "If-Match", `"0"`)
+	if made.SHA256 != nil || made.Role != api.RoleAdmin || !made.ExpiresAt.Equal(f.now.Add(time.Hour)) || as("GET") != 200 {
+		t.Errorf("made %+v", made)
+	}
+	put(200, string(body)) // again
+	put(412, string(body), "If-Match", `"0"`)
+	put(412, `{}`, "If-Match", fmt.Sprintf("%q", fmt.Sprint(made.Revision+100)))
+	other := bytes.Repeat([]byte{7}, 32)
+	body, _ = json.Marshal(api.TokenPut{SHA256: other})
+	put(409, string(body))
+	changed := put(200, `{"tenant":"alice","expires_in":"2h"}`)
+	if changed.Role != api.RoleTenant || !changed.ExpiresAt.Equal(f.now.Add(2*time.Hour)) || as("GET") != 403 {
+		t.Errorf("changed %+v", changed)
 	}
 }
 

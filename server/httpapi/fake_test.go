@@ -301,8 +301,15 @@ func (c *fakeCluster) DeleteFleet(_ context.Context, ref api.Ref, ifMatch *uint6
 	return c.View().Index(), err
 }
 
-func (c *fakeCluster) PutToken(_ context.Context, t *api.Token) (out *api.Token, err error) {
+func (c *fakeCluster) PutToken(_ context.Context, t *api.Token, ifMatch *uint64) (out *api.Token, err error) {
 	err = c.change(func(v *fakeView) ([]api.Event, error) {
+		var current uint64
+		if have := v.tokens[t.ID]; have != nil {
+			current = have.Revision
+		}
+		if ifMatch != nil && *ifMatch != current {
+			return nil, api.Errorf(api.CodeStaleRevision, "the revision is %d", current)
+		}
 		out = t.Clone()
 		out.Revision = v.index
 		v.tokens[t.ID] = out

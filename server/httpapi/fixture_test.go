@@ -116,7 +116,7 @@ func (f *fixture) fill(t testing.TB) {
 		tok := &api.Token{ID: id, SHA256: hash[:]}
 		_, tok.Tenant, _ = strings.Cut(name, " ")
 		tok.SetDefaults()
-		_, putErr := f.cluster.PutToken(ctx, tok)
+		_, putErr := f.cluster.PutToken(ctx, tok, nil)
 		errs = append(errs, err, putErr)
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -56,7 +56,7 @@ type Cluster interface {
 	DeleteFleet(ctx context.Context, ref api.Ref, ifMatch *uint64) (uint64, error)
 	PutRoute(ctx context.Context, r *api.Route, ifMatch *uint64) (*api.Route, error)
 	DeleteRoute(ctx context.Context, name string, ifMatch *uint64) (uint64, error)
-	PutToken(ctx context.Context, t *api.Token) (*api.Token, error)
+	PutToken(ctx context.Context, t *api.Token, ifMatch *uint64) (*api.Token, error)
 	DeleteToken(ctx context.Context, id string) (uint64, error)
 }
 

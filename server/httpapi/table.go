@@ -56,6 +56,7 @@ func serverTable(metricsPublic bool) []endpoint {
 
 		{"GET", "/api/tokens", admin, "listTokens", "All tokens, without their secrets", blockParams(), read((*Server).listTokens)},
 		{"POST", "/api/tokens", admin, "createToken", "Make a token; the answer tells its secret, once", nil, created(write((*Server).createToken))},
+		{"PUT", "/api/tokens/{id}", admin, "putToken", "Make a token of a secret that the server is not told, or change a token", matchParam(), write((*Server).putToken)},
 		{"DELETE", "/api/tokens/{id}", admin, "deleteToken", "Revoke a token", nil, read((*Server).deleteToken)},
 	}
 }
