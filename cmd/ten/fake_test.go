@@ -32,6 +32,7 @@ type fakeServer struct {
 	members   []api.Member
 	stale     bool
 	fleets    []*api.Fleet
+	routes    []*api.RouteStatus
 	joins     []*api.JoinToken
 	plan      []api.Decision
 	secret    api.SecretStatus

@@ -50,6 +50,7 @@ func (f *fakeServer) grow(condition string) {
 	f.fleets = []*api.Fleet{{Service: "notes", Name: "web", Replicas: 3, Revision: 5, Placement: &api.PlacementRules{
 		SpreadBy: api.SpreadByZone, Constraints: []api.Constraint{"zone = eu-1|eu-2", "label.ssd"}, AntiAffinity: []string{"db"},
 	}}, {Service: "web", Name: "all", Replicas: 1, Weight: number(40), Revision: 6}}
+	f.growRoutes()
 	f.joins = []*api.JoinToken{
 		{ID: "0123456789ab", ExpiresAt: noon.Add(time.Hour), MaxUses: 3, Uses: 1, Description: "rack 2"},
 		{ID: "ba9876543210", ExpiresAt: noon.Add(-time.Hour)},
@@ -136,6 +137,7 @@ func (f *fakeServer) routeCluster(mux *http.ServeMux) {
 		answer(w, api.PlanResult{Index: f.index, Changes: append([]api.Decision{}, f.plan...)})
 	})
 	f.routeFleets(mux)
+	f.routeRoutes(mux)
 	f.routeSecrets(mux)
 }
 

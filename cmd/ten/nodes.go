@@ -185,6 +185,7 @@ func (a *app) setEligibility(ctx context.Context, node string, e api.Eligibility
 const (
 	seeNodes      = "'ten nodes' lists the nodes"
 	seeFleets     = "'ten fleet ls' lists the fleets, 'ten service list' the services"
+	seeRoutes     = "'ten routes ls' lists the routes"
 	seeJoinTokens = "'ten join-token ls' lists the join tokens" //nolint:gosec // no credential
 )
 

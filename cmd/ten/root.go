@@ -60,7 +60,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add(groupInstances, a.spawnCommand(), a.stopCommand(), a.restartCommand(), a.psCommand(), a.healthCommand(),
-		a.weightCommand(), a.deployCommand(), a.routeCommand(), a.logsCommand(), a.serviceCommand(), a.fleetCommand(), a.scaleCommand())
+		a.weightCommand(), a.deployCommand(), a.routeCommand(), a.logsCommand(), a.serviceCommand(), a.fleetCommand(), a.scaleCommand(), a.routesCommand())
 	add(groupServer, a.serveCommand(), a.upgradeCommand(), a.tokenGenCommand(), a.tokenCommand(), a.eventsCommand())
 	add(groupCluster, a.nodesCommand(), a.nodeCommand(), a.planCommand(), a.joinTokenCommand(), a.secretCommand(), a.clusterCommand())
 	add(groupSetup, a.initCommand(), a.configCommand(), a.providerCommand(), a.doctorCommand(), a.versionCommand())
