@@ -71,6 +71,7 @@ type ten struct {
 	config  string
 	host    string // that it is reached at; "": 127.0.0.1
 	port    int
+	tlsPort int                 // 0: none
 	user    *syscall.Credential // another user to run as
 	env     []string            // instead of the test's environment; no --data-dir then
 	args    []string            // instead of serve with its flags

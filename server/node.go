@@ -32,6 +32,7 @@ import (
 	"github.com/tenement-fleet/tenement/server/config"
 	"github.com/tenement-fleet/tenement/server/httpapi"
 	"github.com/tenement-fleet/tenement/server/peering"
+	"github.com/tenement-fleet/tenement/server/registry"
 	"github.com/tenement-fleet/tenement/server/telemetry"
 )
 
@@ -75,6 +76,7 @@ type node struct {
 	agent     *agent.Agent
 	pump      *pump
 	web       *secret.WebCertificates
+	provider  *registry.Registry
 	api       *httpapi.Server
 	proxy     *proxy.Proxy
 
@@ -276,6 +278,7 @@ func (n *node) openHTTP(_ context.Context, opts nodeConfig) (err error) {
 	if err != nil {
 		return err
 	}
+	n.provider = provider
 	n.api, err = httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
 		NodeID: n.consensus.ID(), Version: opts.Version, Cluster: c,
 		Runtime: instances{here, n.consensus, n.peers.client}, Logs: allLogs{n.logs, n.consensus, n.peers.client},
@@ -337,6 +340,7 @@ func (n *node) settle(ctx context.Context, _ nodeConfig) error {
 	n.forgetLost(run) // before anybody joins
 	n.wg.Go(func() { n.followSecret(run) })
 	n.wg.Go(func() { n.announceMove(run) })
+	n.wg.Go(func() { n.prepareProvider(run) })
 	n.pump.reset()
 	n.lease.begin(ctx)
 	n.wg.Go(func() { n.lease.run(run, func() { specs{n.consensus, n.lease}.leased(n.agent.Changed) }) })

@@ -26,6 +26,17 @@ func (n *node) openProvider(version string) (*registry.Registry, error) {
 	})
 }
 
+// prepareProvider makes the package of the provider where there is a port that Terraform
+// gets it from, so that the first one who asks does not have to wait for it.
+func (n *node) prepareProvider(ctx context.Context) {
+	if n.cfg.TLSPort == 0 {
+		return
+	}
+	if err := n.provider.Prepare(ctx); err != nil && ctx.Err() == nil {
+		n.log.Warn("the Terraform provider can't be handed out yet", "error", err)
+	}
+}
+
 // sealedSigningKey is the name of the signing key among the sealed values.
 const sealedSigningKey = "provider signing key"
 

@@ -36,7 +36,7 @@ func TestDiskFull(t *testing.T) {
 		}
 	})
 	for range 2 {
-		_, err := f.Versions(t.Context())
+		err := f.Prepare(t.Context())
 		if api.CodeOf(err) != api.CodeDiskFull || !strings.Contains(err.Error(), f.cfg.Dir) {
 			t.Fatalf("got %v", err)
 		}
@@ -47,7 +47,7 @@ func TestDiskFull(t *testing.T) {
 	if err := syscall.Mount("none", f.cfg.Dir, "tmpfs", syscall.MS_REMOUNT, "size=4m"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Versions(t.Context()); err != nil || f.made() != 1 {
+	if err := f.Prepare(t.Context()); err != nil || f.made() != 1 {
 		t.Errorf("made %d times: %v", f.made(), err)
 	}
 }

@@ -49,9 +49,16 @@ func New(cfg Config) (*Registry, error) {
 	return &Registry{key: cfg.Key, shelf: newShelf(cfg)}, nil
 }
 
+// Prepare makes the package of the program if it is not there yet, which takes a moment:
+// Terraform does not wait for long. The end of ctx ends that.
+func (r *Registry) Prepare(ctx context.Context) error {
+	_, err := r.shelf.owned(ctx, true)
+	return err
+}
+
 // Versions lists what there is.
 func (r *Registry) Versions(ctx context.Context) (api.RegistryVersions, error) {
-	all, err := r.shelf.all(ctx)
+	all, err := r.shelf.names(ctx)
 	if err != nil {
 		return api.RegistryVersions{}, err
 	}
@@ -94,7 +101,7 @@ func (r *Registry) Package(ctx context.Context, version, goos, goarch string) (a
 
 // MirrorVersions is Versions for the network mirror protocol.
 func (r *Registry) MirrorVersions(ctx context.Context) (api.MirrorVersions, error) {
-	all, err := r.shelf.all(ctx)
+	all, err := r.shelf.names(ctx)
 	if err != nil {
 		return api.MirrorVersions{}, err
 	}

@@ -220,17 +220,27 @@ func TestMadeOnce(t *testing.T) {
 		t.Errorf("made %d times: %q", n, slices.Compact(tags))
 	}
 	f.restart(t)
-	if _, err := f.Versions(t.Context()); err != nil || f.made() != 1 {
+	if err := f.Prepare(t.Context()); err != nil || f.made() != 1 {
 		t.Errorf("made again after a restart: %v", err)
 	}
-	// Somebody who does not get his turn hears so in his time.
-	f.shelf.busy <- struct{}{}
+	// While it is made, Terraform hears at once that there will be one; who asks for more
+	// than that, and has no time, hears nothing.
+	release, err := f.shelf.making.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
+	if v, err := f.Versions(ctx); err != nil || len(v.Versions) != 1 {
+		t.Errorf("versions: got %+v, %v", v, err)
+	}
+	if v, err := f.MirrorVersions(ctx); err != nil || len(v.Versions) != 1 {
+		t.Errorf("versions: got %+v, %v", v, err)
+	}
 	cancel()
-	if _, err := f.Versions(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := f.Package(ctx, "1.2.3", runtime.GOOS, runtime.GOARCH); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	<-f.shelf.busy
 }
 
 // The package is made anew when the program or its version is another, or when somebody
@@ -239,7 +249,7 @@ func TestMadeAnew(t *testing.T) {
 	f := newFixture(t)
 	kept := func() string {
 		t.Helper()
-		if _, err := f.Versions(t.Context()); err != nil {
+		if err := f.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		entries, err := os.ReadDir(f.cfg.Dir)
@@ -414,7 +424,7 @@ func TestNewRefusesWhatIsIncomplete(t *testing.T) {
 	}
 	f.cfg.Program = filepath.Join(t.TempDir(), "gone")
 	f.restart(t)
-	if _, err := f.Versions(t.Context()); err == nil {
+	if err := f.Prepare(t.Context()); err == nil {
 		t.Error("a program that is gone was handed out")
 	}
 }

@@ -30,40 +30,90 @@ type parcel struct {
 
 func (p *parcel) name() string { return PackageName(p.version, p.os, p.arch) }
 
+// turn is taken by one at a time. Whoever waits for it waits no longer than he wants to.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) (release func(), err error) {
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // shelf holds the packages of a server: the one of the running program, which is made
 // when it is first asked for, and those that the operator put there.
 type shelf struct {
 	cfg Config
-	// busy is held by who looks or makes: the others wait, and find it done.
-	busy    chan struct{}
-	own     *parcel
+
+	making turn
+	own    *parcel
+
+	looking turn
 	given   map[string]*parcel // by name
 	refused map[string]fs.FileInfo
 	looked  time.Time
 }
 
 func newShelf(cfg Config) *shelf {
-	return &shelf{cfg: cfg, busy: make(chan struct{}, 1), given: map[string]*parcel{}, refused: map[string]fs.FileInfo{}}
+	return &shelf{
+		cfg: cfg, making: make(turn, 1), looking: make(turn, 1),
+		given: map[string]*parcel{}, refused: map[string]fs.FileInfo{},
+	}
 }
 
-// all returns every package, ordered by version, system and architecture.
+// names returns every package, without what it is told by: that does not wait for the one
+// of the running program to be made.
+func (s *shelf) names(ctx context.Context) ([]*parcel, error) {
+	return s.with(ctx, s.blank())
+}
+
+// all returns every package, ordered by version, system and architecture. Whoever is the
+// first to ask has his own made, and the end of his patience does not end that: the next
+// one, who may be he again, finds it done.
 func (s *shelf) all(ctx context.Context) ([]*parcel, error) {
-	select {
-	case s.busy <- struct{}{}:
-		defer func() { <-s.busy }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	own, err := s.owned(ctx, false)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.makeOwn(); err != nil {
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			return nil, api.Errorf(api.CodeDiskFull, "make the provider's package: no space is left in %s: free some, and ask again", s.cfg.Dir)
-		}
+	return s.with(ctx, own)
+}
+
+// owned returns the program's own package. The end of ctx ends the wait for it, and the
+// making only if that is wanted.
+func (s *shelf) owned(ctx context.Context, end bool) (*parcel, error) {
+	release, err := s.making.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !end {
+		ctx = context.WithoutCancel(ctx)
+	}
+	err = s.makeOwn(ctx)
+	own := s.own
+	release()
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return nil, api.Errorf(api.CodeDiskFull, "make the provider's package: no space is left in %s: free some, and ask again", s.cfg.Dir)
+	case err != nil:
 		return nil, fmt.Errorf("make the provider's package: %w", err)
+	default:
+		return own, nil
 	}
+}
+
+// with returns the operator's packages and the program's own.
+func (s *shelf) with(ctx context.Context, own *parcel) ([]*parcel, error) {
+	release, err := s.looking.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	s.look()
-	out := []*parcel{s.own}
+	out := []*parcel{own}
 	for name, p := range s.given {
-		if name != s.own.name() {
+		if name != own.name() {
 			out = append(out, p)
 		}
 	}
@@ -76,9 +126,14 @@ func (s *shelf) all(ctx context.Context) ([]*parcel, error) {
 	return out, nil
 }
 
+// blank is the program's own package before it is made.
+func (s *shelf) blank() *parcel {
+	return &parcel{version: s.cfg.Version, os: runtime.GOOS, arch: runtime.GOARCH}
+}
+
 // makeOwn makes the package of the running program, or finds the one that was made of it
 // before. What was made of others is removed.
-func (s *shelf) makeOwn() error {
+func (s *shelf) makeOwn(ctx context.Context) error {
 	if s.own != nil {
 		if info, err := os.Stat(s.own.path); err == nil && same(info, s.own.info) {
 			return nil
@@ -91,20 +146,37 @@ func (s *shelf) makeOwn() error {
 	}
 	defer program.Close() //nolint:errcheck // was only read
 	content := sha256.New()
-	if _, err := io.Copy(content, program); err != nil {
+	if _, err := io.Copy(content, untilDone{ctx, program}); err != nil {
 		return err
 	}
-	own := &parcel{version: s.cfg.Version, os: runtime.GOOS, arch: runtime.GOARCH}
+	own := s.blank()
 	own.h1 = h1(map[string][sha256.Size]byte{programName(own.version, own.os): sum(content)})
 	prefix := fmt.Sprintf("%s_%x_", own.version, sum(content))
 	if !s.findOwn(own, prefix) {
-		if err := s.packOwn(own, program, prefix); err != nil {
+		if _, err := program.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		if err := s.packOwn(own, untilDone{ctx, program}, prefix); err != nil {
 			return err
 		}
 	}
 	s.own = own
 	s.tidy()
 	return nil
+}
+
+// untilDone is a reader that ends with a context.
+type untilDone struct {
+	ctx context.Context
+	io.Reader
+}
+
+// Read implements io.Reader.
+func (r untilDone) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 // findOwn finds a package that was made before. Its name says what it must hold.
@@ -132,10 +204,7 @@ func (s *shelf) findOwn(own *parcel, prefix string) bool {
 }
 
 // packOwn makes the package. Under its name there is never a part of it, whatever happens.
-func (s *shelf) packOwn(own *parcel, program io.ReadSeeker, prefix string) (err error) {
-	if _, err := program.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
+func (s *shelf) packOwn(own *parcel, program io.Reader, prefix string) (err error) {
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return err
 	}
