@@ -93,6 +93,7 @@ type Client struct {
 	current   atomic.Int64 // the endpoint that answered last
 	index     atomic.Uint64
 	answered  atomic.Bool // by any endpoint, with anything
+	following following
 	sleep     func(context.Context, time.Duration) error
 }
 
@@ -177,6 +178,7 @@ func trusted(ca []byte) (*tls.Config, error) {
 
 // Close frees the idle connections. Calls under way go on.
 func (c *Client) Close() {
+	c.following.end(true)
 	for _, e := range c.endpoints {
 		e.http.CloseIdleConnections()
 	}

@@ -4,6 +4,7 @@ package fleet
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -62,7 +63,8 @@ func (m *Model) Flatten(ctx context.Context, f *api.Fleet) diag.Diagnostics {
 // New returns the resource.
 func New() resource.Resource { return managed.New(kind()) }
 
-func kind() *managed.Kind[Model, api.Fleet, *Model] {
+// kind is made once: Terraform's every call begins with New.
+var kind = sync.OnceValue(func() *managed.Kind[Model, api.Fleet, *Model] {
 	return &managed.Kind[Model, api.Fleet, *Model]{
 		Type: "fleet", Title: "fleet", Schema: resourceSchema(),
 		Identity: []managed.IdentityAttribute{
@@ -96,7 +98,7 @@ func kind() *managed.Kind[Model, api.Fleet, *Model] {
 		Moves: []resource.StateMover{managed.NoMove("ten_instance", "An instance can't become the member of a fleet: a fleet makes its own, named NAME-0, NAME-1 and so on. "+
 			"Create the fleet beside the instance, move the traffic by weight, then destroy the instance.")},
 	}
-}
+})
 
 // plan completes ref, and asks where the members would go.
 func plan(ctx context.Context, p managed.Planning[Model]) {

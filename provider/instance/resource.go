@@ -4,6 +4,7 @@ package instance
 
 import (
 	"context"
+	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -60,7 +61,8 @@ func (m *Model) Flatten(_ context.Context, i *api.Instance) diag.Diagnostics {
 // New returns the resource.
 func New() resource.Resource { return managed.New(kind()) }
 
-func kind() *managed.Kind[Model, api.Instance, *Model] {
+// kind is made once: Terraform's every call begins with New.
+var kind = sync.OnceValue(func() *managed.Kind[Model, api.Instance, *Model] {
 	return &managed.Kind[Model, api.Instance, *Model]{
 		Type: "instance", Title: "instance", Schema: resourceSchema(),
 		Identity: []managed.IdentityAttribute{
@@ -80,13 +82,11 @@ func kind() *managed.Kind[Model, api.Instance, *Model] {
 		Validate: (*api.Instance).Validate,
 		Revision: func(i *api.Instance) uint64 { return i.Revision },
 		Same:     same, Claim: claim, Respell: respell, Plan: plan,
-		Wait: func(ctx context.Context, c *client.Client, i *api.Instance, waitFor string) error {
-			return waiting.Instance(ctx, c, i.Ref(), waitFor)
-		},
+		Wait: waiting.Instance,
 		Moves: []resource.StateMover{managed.NoMove("ten_fleet", "A fleet's instances belong to the fleet: none of them is a ten_instance. "+
 			"Keep the fleet and declare the instance beside it, or destroy the fleet first.")},
 	}
-}
+})
 
 func same(a, b *api.Instance) bool {
 	x, y := *a, *b

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -25,7 +26,8 @@ import (
 // New returns the resource.
 func New() resource.Resource { return managed.New(kind()) }
 
-func kind() *managed.Kind[Model, api.Service, *Model] {
+// kind is made once: Terraform's every call begins with New.
+var kind = sync.OnceValue(func() *managed.Kind[Model, api.Service, *Model] {
 	return &managed.Kind[Model, api.Service, *Model]{
 		Type: "service", Title: "service", Schema: resourceSchema(),
 		Identity: []managed.IdentityAttribute{{Name: "name", About: "The service's name."}},
@@ -56,7 +58,7 @@ func kind() *managed.Kind[Model, api.Service, *Model] {
 		},
 		InUse: inUse, Secrets: secrets, Conceal: conceal, Check: check, Plan: plan,
 	}
-}
+})
 
 // same compares what users write, whoever did.
 func same(a, b *api.Service) bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/api/client"
@@ -12,24 +13,40 @@ import (
 	"github.com/tenement-fleet/tenement/provider/internal/remote"
 )
 
+// grace bounds finding out why a wait took too long.
+const grace = 5 * time.Second
+
 // Instance returns once an instance is what is wanted of it.
-func Instance(ctx context.Context, c *client.Client, ref api.Ref, waitFor string) error {
-	var last *api.Instance
-	_, err := c.WaitInstance(ctx, ref, func(i *api.Instance) (bool, error) {
+func Instance(ctx context.Context, c *client.Client, i *api.Instance, waitFor string) error {
+	last, ref := i, i.Ref()
+	judge := func(i *api.Instance) (bool, error) {
 		last = i
 		return Reached(i, waitFor)
-	})
-	switch {
-	case err == nil:
-		return nil
-	case api.CodeOf(err) == api.CodeNotFound:
-		return api.Errorf(api.CodeConflict, "%s was removed meanwhile", ref)
-	case errors.Is(err, context.DeadlineExceeded) && last != nil:
-		return api.Errorf(api.CodeTimeout, "the time-out ended while %s", describe(ctx, c, last))
-	default:
-		return err
 	}
+	err := c.Follow(ctx, func(other api.Ref) bool { return other == ref },
+		func(ctx context.Context) (bool, error) {
+			now, err := c.Instance(ctx, ref)
+			if managed.IsCode(err, api.CodeNotFound) {
+				return false, gone(ref)
+			}
+			if err != nil {
+				return false, err
+			}
+			return judge(now)
+		},
+		func(e api.Event) (bool, error) {
+			if e.Instance == nil {
+				return false, gone(ref)
+			}
+			return judge(e.Instance)
+		})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return api.Errorf(api.CodeTimeout, "the time-out ended while %s", describe(ctx, c, last))
+	}
+	return err
 }
+
+func gone(ref api.Ref) error { return api.Errorf(api.CodeConflict, "%s was removed meanwhile", ref) }
 
 // Reached reports whether an instance is what is wanted of it. One that won't be is an error.
 func Reached(i *api.Instance, waitFor string) (bool, error) {
@@ -67,18 +84,17 @@ func describe(ctx context.Context, c *client.Client, i *api.Instance) string {
 	return text
 }
 
-func why(ctx context.Context, c *client.Client, refs ...api.Ref) string {
+// why says why no node has an instance, as far as that can be found out quickly.
+func why(ctx context.Context, c *client.Client, ref api.Ref) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	res, err := c.Plan(ctx, api.PlanRequest{})
 	if err != nil {
 		return ""
 	}
-	for _, ref := range refs {
-		for n := range res.Changes {
-			if d := &res.Changes[n]; d.Ref == ref && d.Node == "" {
-				return " (" + remote.Nowhere(d) + ")"
-			}
+	for n := range res.Changes {
+		if d := &res.Changes[n]; d.Ref == ref && d.Node == "" {
+			return " (" + remote.Nowhere(d) + ")"
 		}
 	}
 	return ""
