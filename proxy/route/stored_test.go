@@ -193,14 +193,14 @@ func TestRoutePicks(t *testing.T) {
 	for i, node := range []string{"self", "self", "near", "far", "far"} {
 		r.PutInstance(member(fmt.Sprint("f-", i), node, 0))
 	}
-	shop(backend("app/f", 60), backend("web", 40), backend("old", 50), backend("app/none", 50), backend("nowhere", 9), backend("app:gone", 9))
+	shop(backend("app/f", 60), backend("web", 40), backend("old", 60), backend("app/none", 50), backend("nowhere", 9), backend("app:gone", 9))
 	check("a fleet and a service", map[string]int{"app:f-0": 30, "app:f-1": 30, "web:v1": 20, "web:v3": 20})
 	put("web:v3", 0)
 	check("a service by its own weights", map[string]int{"app:f-0": 30, "app:f-1": 30, "web:v1": 40})
 	put("web:v1", 0)
 	check("a service without weights", map[string]int{"app:f-0": 50, "app:f-1": 50})
 	put("old:x", 7)
-	check("a service gets its first instance", map[string]int{"app:f-0": 27, "app:f-1": 28, "old:x": 45})
+	check("a service gets its first instance", map[string]int{"app:f-0": 25, "app:f-1": 25, "old:x": 50})
 	r.DeleteInstance(ref("old:x"))
 	for _, id := range []string{"f-0", "f-1"} {
 		r.Down(api.Ref{Service: "app", ID: id})
