@@ -17,8 +17,8 @@ type Join struct {
 	ClusterID string
 	// Ask asks the cluster to add this node; see [Node.AddMember]. It is called once Raft
 	// can take what the leader sends, and again after a pause when it fails, until it
-	// succeeds, the node is a member, or it fails with [ErrRefused]. Nil: somebody else
-	// asks.
+	// succeeds, the node has joined, or it fails with [ErrRefused]. The node may be a member
+	// already, if it ended before it knew what the leader knew. Nil: somebody else asks.
 	Ask func(ctx context.Context, self api.Node) error
 }
 
@@ -41,7 +41,9 @@ func (n *Node) self() api.Node {
 // joinCluster waits until this node is a member and knows what the leader knew then.
 func (n *Node) joinCluster(ctx context.Context) error {
 	asked, stop := make(chan error, 1), context.CancelFunc(func() {})
-	if ask := n.cfg.Join.Ask; ask != nil && !n.isMember() {
+	// One that ended after it had been added asks once more: the answer tells where the
+	// others are, which its state does not yet.
+	if n.cfg.Join.Ask != nil {
 		var asking context.Context
 		asking, stop = context.WithCancel(ctx)
 		n.workers.Go(func() { asked <- n.askToJoin(asking) })

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -216,6 +217,38 @@ func TestJoinAgain(t *testing.T) {
 	m.cfg.Join = nil // a member needs no word of it
 	m.start()
 	<-m.CaughtUp()
+}
+
+// A node that is ended between being added and knowing what the leader knows has nothing
+// that tells where the leader is: it asks again.
+func TestJoinEndsHalfway(t *testing.T) {
+	c := newTestCluster(t, 1)
+	m := c.add("node-1")
+	m.cfg.Join = c.joining(m)
+	readIndex, ask := m.cfg.ReadIndex, m.cfg.Join.Ask
+	ctx, cancel := context.WithCancel(t.Context())
+	var told atomic.Bool // where the leader is
+	m.cfg.ReadIndex = func(ctx context.Context, leader string) (uint64, error) {
+		if told.Load() {
+			return readIndex(ctx, leader)
+		}
+		cancel()
+		return 0, ErrNotSent
+	}
+	m.openCtx = ctx
+	if err := m.tryStart(); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a join that was cut short: got %v", err)
+	}
+	m.cfg.Join.Ask = func(ctx context.Context, self api.Node) error {
+		err := ask(ctx, self)
+		told.Store(err == nil)
+		return err
+	}
+	m.openCtx = t.Context()
+	m.start()
+	if m.ClusterID() != c.members[0].ClusterID() {
+		t.Error("it has not joined")
+	}
 }
 
 func TestIdentify(t *testing.T) {
