@@ -1,13 +1,12 @@
 package registry
 
 import (
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-
-	"math/rand/v2"
 
 	"github.com/tenement-fleet/tenement/api"
 )
