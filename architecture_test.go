@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"api":                        {},
 	"api/client":                 {"api"},
 	"cmd/ten":                    {"server", "provider", "api"},
-	"cmd/terraform-provider-ten": {"provider"},
+	"cmd/terraform-provider-ten": {"provider", "server/config"},
 	"provider":                   {"provider", "api"},
 	"provider/acctest":           {"provider", "server", "runtime", "api"},
 	"server":                     {"server", "consensus", "runtime", "proxy", "api"},

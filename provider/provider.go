@@ -16,9 +16,12 @@ import (
 
 	"github.com/tenement-fleet/tenement/provider/cluster"
 	"github.com/tenement-fleet/tenement/provider/fleet"
+	"github.com/tenement-fleet/tenement/provider/functions"
 	"github.com/tenement-fleet/tenement/provider/instance"
+	"github.com/tenement-fleet/tenement/provider/jointoken"
 	"github.com/tenement-fleet/tenement/provider/node"
 	"github.com/tenement-fleet/tenement/provider/service"
+	"github.com/tenement-fleet/tenement/provider/token"
 )
 
 // Provider is the provider ten.
@@ -27,6 +30,8 @@ type Provider struct {
 	Version string
 	// Getenv looks up the variables that stand in for the configuration.
 	Getenv func(string) string
+	// ParseFile reads a tenement.toml; without it there is no function tenement_toml.
+	ParseFile functions.ParseFile
 }
 
 var (
@@ -48,6 +53,7 @@ func (p *Provider) Resources(context.Context) []func() resource.Resource {
 		instance.New,
 		fleet.New,
 		node.New,
+		token.New,
 	}
 }
 
@@ -65,12 +71,20 @@ func (p *Provider) DataSources(context.Context) []func() datasource.DataSource {
 
 // EphemeralResources implements provider.ProviderWithEphemeralResources.
 func (p *Provider) EphemeralResources(context.Context) []func() ephemeral.EphemeralResource {
-	return []func() ephemeral.EphemeralResource{}
+	return []func() ephemeral.EphemeralResource{
+		token.NewEphemeral,
+		token.NewSecret,
+		jointoken.New,
+	}
 }
 
 // Functions implements provider.ProviderWithFunctions.
 func (p *Provider) Functions(context.Context) []func() function.Function {
-	return []func() function.Function{}
+	all := []func() function.Function{functions.NewParseRef, functions.NewInstanceURL}
+	if p.ParseFile != nil {
+		all = append(all, functions.NewTenementTOML(p.ParseFile))
+	}
+	return all
 }
 
 // Actions implements provider.ProviderWithActions.
@@ -85,5 +99,6 @@ func (p *Provider) ListResources(context.Context) []func() list.ListResource {
 		instance.NewList,
 		fleet.NewList,
 		node.NewList,
+		token.NewList,
 	}
 }

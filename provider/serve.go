@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+
+	"github.com/tenement-fleet/tenement/provider/functions"
 )
 
 // Address is the provider's name in the registry that every fleet is.
@@ -32,13 +34,13 @@ func Started(args []string, getenv func(string) string) bool {
 
 // Main is the life of a provider's process, which ends with Terraform's: it returns the
 // exit code. Flags are for developers: -debug serves a provider that Terraform attaches to.
-func Main(version string) int {
+func Main(version string, parse functions.ParseFile) int {
 	flags := flag.NewFlagSet("terraform-provider-ten", flag.ContinueOnError)
 	debug := flags.Bool("debug", false, "serve for a debugger, and print what to set in Terraform's environment")
 	if flags.Parse(os.Args[1:]) != nil {
 		return 2
 	}
-	err := providerserver.Serve(context.Background(), func() provider.Provider { return &Provider{Version: version} }, providerserver.ServeOpts{
+	err := providerserver.Serve(context.Background(), func() provider.Provider { return &Provider{Version: version, ParseFile: parse} }, providerserver.ServeOpts{
 		Address: Address, Debug: *debug, ProtocolVersion: 6,
 	})
 	if err != nil {

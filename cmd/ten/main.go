@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/tenement-fleet/tenement/provider"
+	"github.com/tenement-fleet/tenement/server/config"
 )
 
 // version is set by the linker.
@@ -21,7 +22,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	if provider.Started(os.Args, os.Getenv) {
-		return provider.Main(version)
+		return provider.Main(version, config.Parse)
 	}
 	if code, is := guard(os.Args); is {
 		return code

@@ -6,9 +6,10 @@ import (
 	"os"
 
 	"github.com/tenement-fleet/tenement/provider"
+	"github.com/tenement-fleet/tenement/server/config"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-func main() { os.Exit(provider.Main(version)) }
+func main() { os.Exit(provider.Main(version, config.Parse)) }

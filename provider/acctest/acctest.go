@@ -20,6 +20,7 @@ import (
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/api/client"
 	"github.com/tenement-fleet/tenement/provider"
+	"github.com/tenement-fleet/tenement/server/config"
 	"github.com/tenement-fleet/tenement/server/servertest"
 )
 
@@ -77,7 +78,7 @@ func Provider(endpoints []string, token string) string {
 // Factories serves the provider in this process.
 func Factories() map[string]func() (tfprotov6.ProviderServer, error) {
 	return map[string]func() (tfprotov6.ProviderServer, error){
-		"ten": providerserver.NewProtocol6WithError(&provider.Provider{Version: "test", Getenv: func(string) string { return "" }}),
+		"ten": providerserver.NewProtocol6WithError(&provider.Provider{Version: "test", Getenv: func(string) string { return "" }, ParseFile: config.Parse}),
 	}
 }
 

@@ -226,6 +226,8 @@ type loader struct {
 	cfg  *Config
 	from map[string]origin // setting → where its value came from
 
+	elsewhere bool // the file is another machine's
+
 	problems Problems
 }
 

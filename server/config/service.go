@@ -56,7 +56,10 @@ func (l *loader) readService(at []string, values map[string]any) *api.Service {
 	for _, fe := range fields {
 		sound = l.addField(at, fe, given, values) && sound
 	}
-	if sound {
+	switch {
+	case sound && l.elsewhere:
+		l.moveTo(at, s)
+	case sound:
 		l.resolve(at, s)
 	}
 	return s

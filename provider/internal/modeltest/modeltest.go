@@ -94,7 +94,7 @@ func Fill(v reflect.Value, name string, seed int) {
 		v.SetBool(seed%2 == 1)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(10 + seed))
-	case reflect.Uint64:
+	case reflect.Uint8, reflect.Uint64:
 		v.SetUint(uint64(20 + seed))
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/attr/xattr"
@@ -40,6 +41,13 @@ var (
 		k, err := api.ParseConstraint(s)
 		return string(k), err
 	}}
+	TimeKind = &Kind{"time", func(s string) (string, error) {
+		at, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return "", &api.FieldError{Field: "time", Got: s, Want: "a time such as 2030-01-31T12:00:00Z"}
+		}
+		return at.UTC().Format(time.RFC3339Nano), nil
+	}}
 )
 
 // Same reports whether two texts mean the same.
@@ -63,6 +71,7 @@ var (
 	DurationType   = Type{Kind: DurationKind}
 	SizeType       = Type{Kind: SizeKind}
 	ConstraintType = Type{Kind: ConstraintKind}
+	TimeType       = Type{Kind: TimeKind}
 )
 
 var (
@@ -159,6 +168,20 @@ func (v Value) Duration(otherwise api.Duration) api.Duration {
 func (v Value) Size() api.Size {
 	n, _ := api.ParseSize(v.ValueString())
 	return n
+}
+
+// Time returns the value; one that is null, unknown or no time is zero.
+func (v Value) Time() time.Time {
+	at, _ := time.Parse(time.RFC3339, v.ValueString())
+	return at.UTC()
+}
+
+// FromTime returns a time, spelled as in was if that means the same. Zero is null.
+func FromTime(was Value, at time.Time) Value {
+	if at.IsZero() {
+		return Null(TimeKind)
+	}
+	return keep(was, text(TimeKind, at.UTC().Format(time.RFC3339Nano)))
 }
 
 // FromDuration returns d, spelled as in was if that means the same.
