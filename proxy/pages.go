@@ -85,7 +85,7 @@ func writePage(w http.ResponseWriter, r *http.Request, f *failure, id string) {
 	case accepts(r.Header, "application/json"), accepts(r.Header, api.ProblemType):
 		h.Set("Content-Type", api.ProblemType)
 		w.WriteHeader(f.status)
-		_, _ = w.Write(f.problem())
+		_, _ = w.Write(f.problem()) //nolint:gosec // JSON, never sniffed; the client may be gone
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(f.status)

@@ -20,7 +20,8 @@ func (f *fakeServer) growRoutes() {
 				Name: "shop", Hosts: []string{"shop.example.com", "www.shop.example.com"}, Mode: api.RouteLive, Backends: backends, Source: api.SourceAPI, Revision: 8,
 			},
 			Effective: []api.BackendStatus{
-				{Backend: backends[0], Share: 100}, {Backend: backends[1], Reason: "it has no instance with a weight"},
+				{Backend: backends[0], Share: 100},
+				{Backend: backends[1], Reason: "it has no instance with a weight"},
 				{Backend: backends[2], Reason: "unknown: there is no service gone"},
 			},
 		},

@@ -161,14 +161,18 @@ func goldenScript4(d *driven) {
 	moved.Hosts, moved.Mode = moved.Hosts[1:], api.RouteMaintenance
 	paused.Mode = api.RoutePause
 	for _, c := range []Command{
-		{PutRoute: &PutRoute{Route: full, IfMatch: ptr(uint64(0))}}, putRoute(full),
+		{PutRoute: &PutRoute{Route: full, IfMatch: ptr(uint64(0))}},
+		putRoute(full),
 		putRoute(testRoute("late", addressed([]string{"shop.example.com"}, "/basket"))),
 		putRoute(testRoute("below", addressed([]string{"shop.example.com"}, "/basket/now"))),
 		putRoute(testRoute("own", addressed(nil, "/docs"))), putRoute(testRoute("too", addressed(nil, "/docs", "/help"))),
-		{PutRoute: &PutRoute{Route: paused, IfMatch: ptr(uint64(3))}}, {PutRoute: &PutRoute{Route: paused, IfMatch: ptr(uint64(1))}},
+		{PutRoute: &PutRoute{Route: paused, IfMatch: ptr(uint64(3))}},
+		{PutRoute: &PutRoute{Route: paused, IfMatch: ptr(uint64(1))}},
 		putRoute(moved), putRoute(testRoute("late", addressed([]string{"shop.example.com"}, "/basket"))),
-		{DeleteRoute: &DeleteRoute{Name: "below", IfMatch: ptr(uint64(9))}}, {DeleteRoute: &DeleteRoute{Name: "below"}},
-		{DeleteRoute: &DeleteRoute{Name: "below"}}, putRoute(testRoute("empty", func(r *api.Route) { r.Backends = nil })),
+		{DeleteRoute: &DeleteRoute{Name: "below", IfMatch: ptr(uint64(9))}},
+		{DeleteRoute: &DeleteRoute{Name: "below"}},
+		{DeleteRoute: &DeleteRoute{Name: "below"}},
+		putRoute(testRoute("empty", func(r *api.Route) { r.Backends = nil })),
 	} {
 		d.do(c)
 	}

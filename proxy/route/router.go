@@ -171,7 +171,7 @@ func (r *Router) Match(host, path string) Match {
 	if own && reservedPath(path) || !own && (h.IP || h.Name == "localhost") {
 		return Match{Kind: Local}
 	}
-	if rt := r.stored(h.Name, path); rt != nil && !(r.names[h.Name] && reservedPath(path)) {
+	if rt := r.stored(h.Name, path); rt != nil && (!r.names[h.Name] || !reservedPath(path)) {
 		return Match{Kind: Routed, Route: rt}
 	}
 	if own {
