@@ -75,7 +75,8 @@ func toml(s api.Service, first bool) string {
 	if !first {
 		return ""
 	}
-	out := fmt.Sprintf("[service.app]\ncommand = %q\nisolation = \"process\"\nidle_timeout = %d\n", appBinary, int(s.IdleTimeout.Std().Seconds()))
+	// Programs that the faults end would be given up soon.
+	out := fmt.Sprintf("[service.app]\ncommand = %q\nisolation = \"process\"\nmax_restarts = 1000\nidle_timeout = %d\n", appBinary, int(s.IdleTimeout.Std().Seconds()))
 	if s.OnDisconnect != "" {
 		out += fmt.Sprintf("on_disconnect = %q\n", s.OnDisconnect)
 	}
