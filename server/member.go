@@ -29,14 +29,12 @@ func (m member) Knows(id string) bool {
 	return slices.ContainsFunc(m.consensus.Members(), func(r consensus.Member) bool { return r.ID == id })
 }
 
-// Ping implements peering.Node. A node that has said that it leaves still finishes
-// the requests it has, and is not to be taken for one that is back.
-func (m member) Ping() (peering.Pong, error) {
-	if m.leaving.Load() {
-		return peering.Pong{}, &api.Error{Code: api.CodeUnavailable, Message: "ping: this server is stopping", RetryAfter: api.Seconds(1)}
-	}
+// Ping implements peering.Node.
+func (m member) Ping() peering.Pong {
 	id, _, _ := m.consensus.Leader()
-	return peering.Pong{NodeID: m.consensus.ID(), Term: m.consensus.Term(), Index: m.consensus.Index(), Leader: id}, nil
+	return peering.Pong{
+		NodeID: m.consensus.ID(), Term: m.consensus.Term(), Index: m.consensus.Index(), Leader: id, Leaving: m.leaving.Load(),
+	}
 }
 
 // Join implements peering.Node: what is not the leader's passes the request on.
@@ -287,23 +285,27 @@ type prober struct {
 }
 
 // Ping implements leader.Prober. Where many packets are lost a connection can hang for
-// seconds; what the node has answered meanwhile over another one counts as much.
+// seconds; what the node has answered meanwhile over another one counts as much. A node
+// that has said that it leaves still finishes the requests it has, and is not to be taken
+// for one that is back.
 func (p prober) Ping(ctx context.Context, id string) error {
 	begin := p.now()
-	_, err := p.client.Ping(ctx, id)
+	pong, err := p.client.Ping(ctx, id)
 	switch {
+	case err == nil && pong.Leaving:
+		return errLeaving
 	case err == nil:
 		return nil
 	case errors.Is(err, transport.ErrRefused):
 		return fmt.Errorf("%w: %w", leader.ErrRefused, err)
-	case api.CodeOf(err) == api.CodeUnavailable: // it says itself that it leaves
-		return err
 	case !p.heard(id).Before(begin):
 		return nil
 	default:
 		return err
 	}
 }
+
+var errLeaving = errors.New("ping: the node is stopping")
 
 // toPeers is the peer port as the proxy wants it.
 type toPeers struct{ port *transport.Transport }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -24,12 +25,9 @@ func (f failing) RoundTrip(*http.Request) (*http.Response, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
-	var leaving node
-	leaving.leaving.Store(true)
-	_, err := member{&leaving}.Ping()
 	w := httptest.NewRecorder()
-	peering.WriteError(w, err)
-	return w.Result(), nil
+	err := json.NewEncoder(w).Encode(peering.Pong{Leaving: true})
+	return w.Result(), err
 }
 
 // TestProber: a node whose connection for probes hangs is not silent if it answers over
@@ -44,7 +42,7 @@ func TestProber(t *testing.T) {
 		"silent":           {context.DeadlineExceeded, time.Time{}, func(err error) bool { return err != nil && !errors.Is(err, leader.ErrRefused) }},
 		"heard before":     {context.DeadlineExceeded, now.Add(-time.Second), func(err error) bool { return err != nil }},
 		"heard meanwhile":  {context.DeadlineExceeded, now.Add(time.Second), func(err error) bool { return err == nil }},
-		"leaving":          {nil, now.Add(time.Second), func(err error) bool { return api.CodeOf(err) == api.CodeUnavailable }},
+		"leaving":          {nil, now.Add(time.Second), func(err error) bool { return errors.Is(err, errLeaving) }},
 		"refused and told": {transport.ErrRefused, now.Add(time.Second), func(err error) bool { return errors.Is(err, leader.ErrRefused) }},
 	} {
 		p := prober{

@@ -28,7 +28,7 @@ const prefix = "/peer/v1"
 type Node interface {
 	// Knows reports whether a node is one of the cluster, as far as this one has heard.
 	Knows(node string) bool
-	Ping() (Pong, error)
+	Ping() Pong
 	Join(ctx context.Context, from string, req JoinRequest) (JoinAnswer, error)
 	// Leave tells the leader that a node stops and is expected back.
 	Leave(ctx context.Context, node string) error
@@ -86,7 +86,7 @@ type Config struct {
 func Handler(cfg Config) http.Handler {
 	h := &handler{cfg}
 	mux := http.NewServeMux()
-	h.on(mux, "GET /ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping() })
+	h.on(mux, "GET /ping", func(*http.Request, string) (any, error) { return cfg.Node.Ping(), nil })
 	h.on(mux, "POST /join", h.join)
 	mux.Handle("/", h.nodesOnly(h.forNodes()))
 	rest := FoundingHandler(cfg.Founder, mux)

@@ -125,7 +125,7 @@ func (f *fake) Knows(id string) bool {
 
 func (f *fake) Status() Status                         { return Status{NodeID: answerer} }
 func (f *fake) Promise(PromiseRequest) (Status, error) { return f.Status(), f.err }
-func (f *fake) Ping() (Pong, error)                    { return Pong{NodeID: answerer}, f.err }
+func (f *fake) Ping() Pong                             { return Pong{NodeID: answerer} }
 func (f *fake) Join(context.Context, string, JoinRequest) (JoinAnswer, error) {
 	return JoinAnswer{ClusterID: "c"}, f.err
 }

@@ -46,6 +46,8 @@ type Pong struct {
 	Term   uint64 `json:"term"`  // Raft's, as the node knows it
 	Index  uint64 `json:"index"` // of the state, as applied
 	Leader string `json:"leader,omitempty"`
+	// Leaving is set once the node has said that it stops and comes back.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 // Empty is an answer without content.
