@@ -14,12 +14,15 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
+	"github.com/tenement-fleet/tenement/provider/actions"
 	"github.com/tenement-fleet/tenement/provider/cluster"
 	"github.com/tenement-fleet/tenement/provider/fleet"
 	"github.com/tenement-fleet/tenement/provider/functions"
 	"github.com/tenement-fleet/tenement/provider/instance"
 	"github.com/tenement-fleet/tenement/provider/jointoken"
 	"github.com/tenement-fleet/tenement/provider/node"
+	"github.com/tenement-fleet/tenement/provider/preview"
+	"github.com/tenement-fleet/tenement/provider/route"
 	"github.com/tenement-fleet/tenement/provider/service"
 	"github.com/tenement-fleet/tenement/provider/token"
 )
@@ -52,6 +55,7 @@ func (p *Provider) Resources(context.Context) []func() resource.Resource {
 		service.New,
 		instance.New,
 		fleet.New,
+		route.New,
 		node.New,
 		token.New,
 	}
@@ -66,6 +70,8 @@ func (p *Provider) DataSources(context.Context) []func() datasource.DataSource {
 		instance.NewListData,
 		node.NewData,
 		node.NewListData,
+		route.NewData,
+		preview.NewData,
 	}
 }
 
@@ -89,7 +95,7 @@ func (p *Provider) Functions(context.Context) []func() function.Function {
 
 // Actions implements provider.ProviderWithActions.
 func (p *Provider) Actions(context.Context) []func() action.Action {
-	return []func() action.Action{}
+	return []func() action.Action{actions.NewRestart, actions.NewDrain, actions.NewPromote}
 }
 
 // ListResources implements provider.ProviderWithListResources.
@@ -98,6 +104,7 @@ func (p *Provider) ListResources(context.Context) []func() list.ListResource {
 		service.NewList,
 		instance.NewList,
 		fleet.NewList,
+		route.NewList,
 		node.NewList,
 		token.NewList,
 	}
