@@ -124,9 +124,14 @@ func TestImport(t *testing.T) {
 		{"ten_service", "web", config{"name": "web"}, ""},
 		{"ten_instance", "web:blue", config{"service": "web", "id": "blue"}, ""},
 		{"ten_fleet", "web:green", config{"service": "web", "name": "green"}, ""},
+		{"ten_route", "shop", config{"name": "shop"}, ""},
+		{"ten_node", "n1", config{"node": "n1"}, ""},
+		{"ten_token", "0123456789ab", config{"id": "0123456789ab"}, ""},
 		{"ten_service", "Web", nil, `Cannot import service "Web": name: Got "Web", want the name of a service`},
 		{"ten_instance", "blue", nil, `Cannot import instance "blue": instance: Got "blue", want service:id`},
 		{"ten_fleet", "web:", nil, `Cannot import fleet "web:": id: Got "", want`},
+		{"ten_route", "Shop", nil, `Cannot import route "Shop": name: Got "Shop", want the name of a route`},
+		{"ten_token", "ten_0123", nil, `Cannot import token "ten_0123": id: Got "ten_0123", want 12 hex digits`},
 	} {
 		s, id := p.Schemas.ResourceSchemas[test.resource], ids.IdentitySchemas[test.resource]
 		byName, err := p.ImportResourceState(t.Context(), &tfprotov6.ImportResourceStateRequest{TypeName: test.resource, ID: test.id})

@@ -134,7 +134,7 @@ func below(base, host string) (string, error) {
 func wrong(argument int64, err error) *function.FuncError {
 	text := err.Error()
 	if fe, ok := errors.AsType[*api.FieldError](err); ok {
-		text = fmt.Sprintf("Got %q, want %s.", fe.Got, fe.Want)
+		text = fmt.Sprintf("got %q, want %s", fe.Got, fe.Want)
 	}
 	return function.NewArgumentFuncError(argument, text)
 }

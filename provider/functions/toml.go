@@ -42,7 +42,7 @@ func NewTenementTOML(parse ParseFile) func() function.Function {
 		case 1:
 			dir = dirs[0]
 		default:
-			resp.Error = function.NewArgumentFuncError(2, "There is one directory at most.")
+			resp.Error = function.NewArgumentFuncError(2, "there is one directory at most")
 			return
 		}
 		services, instances, err := parse([]byte(text), dir)

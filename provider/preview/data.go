@@ -82,20 +82,13 @@ func read(ctx context.Context, c *client.Client, m *Model) error {
 func request(m *Model) (*api.PlanRequest, func(api.Ref) bool, error) {
 	service := m.Service.ValueString()
 	ids := managed.Texts(m.Instances)
-	needs := func(field, want string, is bool) error {
-		if is {
-			return nil
-		}
-		return &api.FieldError{Field: field, Want: want}
-	}
-	for _, err := range []error{
-		needs("service", "the service of what is asked for", service != "" || len(ids) == 0 && m.Fleet.IsNull()),
-		needs("replicas", "how many instances the fleet is to have", m.Fleet.IsNull() == m.Replicas.IsNull()),
-		needs("pin", "instances that are pinned to it", m.Pin.IsNull() || len(ids) > 0),
-	} {
-		if err != nil {
-			return nil, nil, err
-		}
+	switch {
+	case service == "" && (len(ids) > 0 || !m.Fleet.IsNull()):
+		return nil, nil, api.Errorf(api.CodeInvalid, "instances and fleet need service: what they would be of")
+	case m.Fleet.IsNull() != m.Replicas.IsNull():
+		return nil, nil, api.Errorf(api.CodeInvalid, "fleet and replicas need each other")
+	case !m.Pin.IsNull() && len(ids) == 0:
+		return nil, nil, api.Errorf(api.CodeInvalid, "pin needs instances: those that would be pinned")
 	}
 	req := &api.PlanRequest{Drain: managed.Texts(m.Drain)}
 	asked := map[api.Ref]bool{}
