@@ -27,7 +27,7 @@ func TestSecrets(t *testing.T) {
 	}
 	const password = "correct-horse-battery"
 	d.Write("tenement.toml", "[service.job]\ncommand = \"true\"\nisolation = \"process\"\n[instances]\njob = [\"one\", \"two\"]\n")
-	d.Write("main.tf", need+strings.ReplaceAll(secretsConfig, "ENDPOINT", c.Endpoints[0]))
+	d.Write("main.tf", strings.ReplaceAll(secretsConfig, "ENDPOINT", c.Endpoints[0]))
 	d.Env = append(d.Env, "TF_VAR_password="+password, "TF_VAR_secret="+given, "TEN_TOKEN="+c.Token, "TF_LOG=")
 	var printed []string
 	run := func(args ...string) {
@@ -113,6 +113,11 @@ func contents(t *testing.T, name string) string {
 }
 
 const secretsConfig = `
+terraform {
+  required_providers {
+    ten = { source = "tenement/ten" }
+  }
+}
 provider "ten" {
   endpoints = ["ENDPOINT"]
 }

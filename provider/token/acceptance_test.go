@@ -156,16 +156,24 @@ resource "ten_token" "made" {
 `),
 			Check: resource.TestMatchResourceAttr("ten_token.made", "id", regexp.MustCompile(`^[0-9a-f]{12}$`)),
 		},
-		resource.TestStep{Config: c.HCL(`ephemeral "ten_token" "t" { expires_in = "1s" }`), ExpectError: regexp.MustCompile(`(?s)expires_in.*Got "1s", want 1m`)},
-		resource.TestStep{Config: c.HCL(`ephemeral "ten_token" "t" { role = "tenant" }`), ExpectError: regexp.MustCompile(`(?s)Invalid token.*role`)},
-		resource.TestStep{Config: c.HCL(`ephemeral "ten_join_token" "t" { max_uses = -1 }`), ExpectError: regexp.MustCompile(`(?s)max_uses.*Got "-1"`)},
-		resource.TestStep{Config: c.HCL(`ephemeral "ten_join_token" "t" { expires_in = "0s" }`), ExpectError: regexp.MustCompile(`(?s)expires_in.*it always ends`)},
 	)
 	onlyOurs(t, c)
 	joins, err := c.Client.JoinTokens(t.Context())
 	if err != nil || len(joins) == 0 {
 		t.Errorf("no join token was kept: %v", err)
 	}
+}
+
+// What is wrong is told before anything is made.
+func TestBadEphemeral(t *testing.T) {
+	c := acctest.Start(t, 1, acctest.Config{})
+	acctest.Run(t,
+		resource.TestStep{Config: c.HCL(`ephemeral "ten_token" "t" { expires_in = "1s" }`), ExpectError: regexp.MustCompile(`(?s)expires_in.*Got "1s", want 1m`)},
+		resource.TestStep{Config: c.HCL(`ephemeral "ten_token" "t" { role = "tenant" }`), ExpectError: regexp.MustCompile(`(?s)Invalid token.*role`)},
+		resource.TestStep{Config: c.HCL(`ephemeral "ten_join_token" "t" { max_uses = -1 }`), ExpectError: regexp.MustCompile(`(?s)max_uses.*Got "-1"`)},
+		resource.TestStep{Config: c.HCL(`ephemeral "ten_join_token" "t" { expires_in = "0s" }`), ExpectError: regexp.MustCompile(`(?s)expires_in.*it always ends`)},
+	)
+	onlyOurs(t, c)
 }
 
 // A token that is needed for longer than it lives is renewed, with the same secret.
