@@ -39,6 +39,8 @@ type request struct {
 	again bool
 	// slow calls are answered only once something has happened.
 	slow bool
+	// index, if set, is told the index that the last answer carried, a refusal too.
+	index *uint64
 	// patient calls are tried again for as long as the context allows.
 	patient bool
 	// accept is the media type wanted; JSON when empty.
@@ -53,7 +55,7 @@ func (c *Client) do(ctx context.Context, r request, out any) (uint64, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
 		defer cancel()
 	}
-	resp, err := c.send(ctx, r)
+	resp, err := c.newest(ctx, r)
 	if err != nil {
 		return 0, err
 	}
@@ -69,6 +71,32 @@ func (c *Client) do(ctx context.Context, r request, out any) (uint64, error) {
 	}
 	return indexOf(resp), nil
 }
+
+// newest is send, but for what a node tells that has not caught up with what this client
+// has seen of another: that is asked for again, so that after a fail-over nothing that was
+// written is missing, or found as it was before.
+func (c *Client) newest(ctx context.Context, r request) (*http.Response, error) {
+	var index uint64
+	r.index = &index
+	seen := c.Index()
+	for n := 1; ; n++ {
+		resp, err := c.send(ctx, r)
+		if r.method != http.MethodGet || r.patient || index == 0 || index >= seen || n > maxStale {
+			return resp, err
+		}
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
+		if c.sleep(ctx, stalePause) != nil {
+			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, ctx.Err())
+		}
+	}
+}
+
+const (
+	maxStale   = 200 // of a cluster that was set back to an older state, that is the state
+	stalePause = 25 * time.Millisecond
+)
 
 func indexOf(resp *http.Response) uint64 {
 	n, err := strconv.ParseUint(resp.Header.Get(api.HeaderIndex), 10, 64)
@@ -112,7 +140,7 @@ func (c *Client) persists() bool { return c.cfg.Persistent && c.answered.Load() 
 // round offers the request to each endpoint, the current one first, until one takes it.
 func (c *Client) round(ctx context.Context, r request, body []byte) (*http.Response, error) {
 	first := c.current.Load()
-	var err error
+	var err, telling error // the latter from a server that is there: why nobody can
 	for i := range int64(len(c.endpoints)) {
 		n := (first + i) % int64(len(c.endpoints))
 		var resp *http.Response
@@ -127,6 +155,12 @@ func (c *Client) round(ctx context.Context, r request, body []byte) (*http.Respo
 		if !movesOn(err, r.again) || r.stream != nil && !unread(err) {
 			return nil, err
 		}
+		if _, answered := errors.AsType[*api.Error](err); answered && telling == nil {
+			telling = err
+		}
+	}
+	if telling != nil {
+		err = telling
 	}
 	return nil, err
 }
@@ -157,6 +191,9 @@ func (c *Client) try(ctx context.Context, e *endpoint, r request, body []byte) (
 	}
 	c.answered.Store(true)
 	c.sawIndex(indexOf(resp))
+	if r.index != nil {
+		*r.index = indexOf(resp)
+	}
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}

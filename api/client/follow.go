@@ -37,7 +37,7 @@ const (
 // were missed it looks again.
 func (c *Client) Follow(ctx context.Context, wants func(api.Ref) bool, look func(context.Context) (bool, error), see func(api.Event) (bool, error)) error {
 	w := &waiter{wants: wants, wake: make(chan struct{}, 1)}
-	c.join(w)
+	c.join(w) //nolint:contextcheck // the stream outlives whoever was first to wait
 	defer c.leave(w)
 	ticker := time.NewTicker(recheckEvery)
 	defer ticker.Stop()

@@ -134,6 +134,38 @@ func TestTryTimeout(t *testing.T) {
 	}
 }
 
+// After a fail-over to a node that has yet to catch up, what was written is still there.
+func TestNothingIsForgotten(t *testing.T) {
+	var gone atomic.Bool
+	first := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if gone.Load() {
+			writeProblem(w, api.Errorf(api.CodeUnavailable, "shutting down"))
+			return
+		}
+		w.Header().Set(api.HeaderIndex, "9")
+		fmt.Fprint(w, `{"name":"web"}`)
+	})
+	var calls atomic.Int64
+	behind := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(api.HeaderIndex, fmt.Sprint(6+calls.Add(1)))
+		if calls.Load() < 3 {
+			writeProblem(w, api.Errorf(api.CodeNotFound, "no service"))
+			return
+		}
+		fmt.Fprint(w, `{"name":"web"}`)
+	})
+	c, _ := newClient(t, Config{Endpoints: []string{first, behind}})
+	for range 2 {
+		if _, err := c.Service(t.Context(), "web"); err != nil {
+			t.Error(err)
+		}
+		gone.Store(true)
+	}
+	if calls.Load() != 3 {
+		t.Errorf("asked %d times, want 3", calls.Load())
+	}
+}
+
 func TestCA(t *testing.T) {
 	if _, err := New(Config{Endpoints: []string{"https://a"}, CA: []byte("x")}); err == nil {
 		t.Error("a CA without a certificate is taken")

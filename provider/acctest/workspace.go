@@ -85,7 +85,7 @@ func (d *Dir) Try(ctx context.Context, args ...string) (string, error) {
 }
 
 func (d *Dir) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Getenv("TF_ACC_TERRAFORM_PATH"), append([]string{"-chdir=" + d.Path}, append(args, "-no-color")...)...)
+	cmd := exec.CommandContext(ctx, os.Getenv("TF_ACC_TERRAFORM_PATH"), append([]string{"-chdir=" + d.Path}, append(args, "-no-color")...)...) //nolint:gosec // the terraform on PATH
 	cmd.Env, cmd.Cancel, cmd.WaitDelay = d.Env, func() error { return cmd.Process.Signal(os.Interrupt) }, time.Minute
 	return cmd
 }
