@@ -38,7 +38,7 @@ func TestList(t *testing.T) {
 
 	p := acctest.Speak(t)
 	p.Must(nil, p.Configure(map[string]any{"endpoints": []any{c.Endpoints[0]}, "token": c.Token}))
-	server, ok := p.ProviderServer.(tfprotov6.ProviderServerWithListResource)
+	server, ok := p.ProviderServer.(tfprotov6.ListResourceServer)
 	if !ok {
 		t.Fatalf("%T lists nothing", p.ProviderServer)
 	}

@@ -13,7 +13,7 @@ import (
 // invoker invokes actions as Terraform 1.14 does: validate, plan, invoke.
 type invoker struct {
 	*acctest.Protocol
-	server tfprotov6.ProviderServerWithActions
+	server tfprotov6.ActionServer
 	t      *testing.T
 }
 
@@ -57,7 +57,7 @@ func TestActions(t *testing.T) {
 	ctx := t.Context()
 	p := acctest.Speak(t)
 	p.Must(nil, p.Configure(map[string]any{"endpoints": []any{c.Endpoints[0]}, "token": c.Token}))
-	server, ok := p.ProviderServer.(tfprotov6.ProviderServerWithActions)
+	server, ok := p.ProviderServer.(tfprotov6.ActionServer)
 	if !ok {
 		t.Fatalf("%T has no actions", p.ProviderServer)
 	}

@@ -13,9 +13,9 @@ import (
 // AttributeTypes returns the attributes of a ten_service that say what the service is.
 func AttributeTypes() map[string]attr.Type {
 	out := map[string]attr.Type{}
-	for name, a := range resourceSchema().Attributes {
+	for name, a := range attributes() {
 		switch name {
-		case "env_wo", "env_wo_version", "timeouts":
+		case "env_wo", "env_wo_version":
 		default:
 			out[name] = a.GetType()
 		}

@@ -141,6 +141,16 @@ func yesNo(about string, byDefault bool) schema.BoolAttribute {
 const placeholders = " May hold the placeholders `{name}`, `{id}`, `{data_dir}`, `{port}` and `{socket}`."
 
 func resourceSchema() schema.Schema {
+	all := attributes()
+	all["timeouts"] = managed.TimeoutsAttribute()
+	return schema.Schema{
+		MarkdownDescription: "A service: the template that instances and fleets are copies of. Destroying one that still has declared instances or fleets is refused.",
+		Attributes:          all,
+	}
+}
+
+// attributes returns those that say what a service is.
+func attributes() map[string]schema.Attribute {
 	d := defaults()
 	all := map[string]schema.Attribute{
 		"name":    managed.NameAttribute("The service's name: 1 to 63 of `a-z 0-9 _ -`. Another name is another service."),
@@ -175,13 +185,9 @@ func resourceSchema() schema.Schema {
 		"placement":        placement.Attribute("Which nodes may run its instances, and which do so best. Left out: any node, spread over nodes."),
 		"on_disconnect": choice("What becomes of an instance on a node that is cut off: started elsewhere, kept where it is, or stopped before it is started elsewhere.",
 			api.DisconnectReplace, api.OnDisconnects()),
-		"timeouts": managed.TimeoutsAttribute(),
 	}
 	times(all, d)
-	return schema.Schema{
-		MarkdownDescription: "A service: the template that instances and fleets are copies of. Destroying one that still has declared instances or fleets is refused.",
-		Attributes:          all,
-	}
+	return all
 }
 
 // times adds the durations and sizes.

@@ -32,9 +32,10 @@ func (l *loader) moveTo(at []string, s *api.Service) {
 		return
 	}
 	join := func(name *string) {
-		if *name != "" && l.dir != "" && !path.IsAbs(*name) && !(strings.HasPrefix(*name, "{") && hasPlaceholder(*name)) {
-			*name = path.Join(l.dir, *name)
+		if *name == "" || l.dir == "" || path.IsAbs(*name) || strings.HasPrefix(*name, "{") && hasPlaceholder(*name) {
+			return
 		}
+		*name = path.Join(l.dir, *name)
 	}
 	if slices.Contains([]api.Isolation{api.IsolationFirecracker, api.IsolationQEMU}, s.Isolation) {
 		join(&s.Kernel)

@@ -114,9 +114,8 @@ func Texts(v types.List) []string {
 	}
 	out := make([]string, 0, len(v.Elements()))
 	for _, e := range v.Elements() {
-		if s, ok := e.(basetypes.StringValuable); ok {
-			text, _ := s.ToStringValue(context.Background())
-			out = append(out, text.ValueString())
+		if s, ok := e.(interface{ ValueString() string }); ok {
+			out = append(out, s.ValueString())
 		}
 	}
 	return out
