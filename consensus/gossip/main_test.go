@@ -41,15 +41,34 @@ func testConfig(t testing.TB, name string) Config {
 		NodeID: uuid.NewString(), ClusterID: testCluster, Bind: "127.0.0.1",
 		Keys:   func() [][]byte { return [][]byte{testKey(1)} },
 		Meta:   Meta{Name: name, PeerAddr: "127.0.0.1:7947", HTTPAddr: "127.0.0.1:8080", Version: "1.0.0"},
-		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("self", name),
+		Logger: slog.New(slog.NewTextHandler(newTestWriter(t), nil)).With("self", name),
 		tune:   fast,
 	}
 }
 
-type testWriter struct{ t testing.TB }
+// testWriter writes to a test's log until it ends: memberlist's answers to probes outlive
+// its shutdown.
+type testWriter struct {
+	mu sync.Mutex
+	t  testing.TB // nil once it has ended
+}
 
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s", bytes.TrimSpace(b))
+func newTestWriter(t testing.TB) *testWriter {
+	w := &testWriter{t: t}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t = nil
+	})
+	return w
+}
+
+func (w *testWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Logf("%s", bytes.TrimSpace(b))
+	}
 	return len(b), nil
 }
 

@@ -3,6 +3,7 @@ package servertest_test
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,12 +51,29 @@ func TestThreeNodes(t *testing.T) {
 }
 
 func testLogger(t *testing.T) *slog.Logger {
-	return slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	w := &logWriter{t: t}
+	t.Cleanup(w.end)
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
-type logWriter struct{ t *testing.T }
+// logWriter writes to a test's log until it ends: memberlist's answers to probes outlive
+// its shutdown.
+type logWriter struct {
+	mu sync.Mutex
+	t  *testing.T // nil once it has ended
+}
 
-func (w logWriter) Write(p []byte) (int, error) {
-	w.t.Log(string(p[:len(p)-1]))
+func (w *logWriter) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.t = nil
+}
+
+func (w *logWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Log(string(p[:len(p)-1]))
+	}
 	return len(p), nil
 }
