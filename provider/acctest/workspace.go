@@ -6,47 +6,44 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/tenement-fleet/tenement/provider"
 )
 
 // Dir is a directory with a configuration, on which the terraform command is run with the
-// provider as a process of its own: the command ./cmd/terraform-provider-ten.
+// provider as a process of its own.
 type Dir struct {
 	Path string
 	Env  []string
 	t    testing.TB
 }
 
-// built is the provider's binary, made once in a test process.
-var built = struct {
-	once sync.Once
-	dir  string
-	err  error
-}{}
+// A test's own binary is the provider too, when Terraform starts it: there is nothing to
+// be built. It has to be known before flags are parsed and tests are run.
+func init() {
+	if provider.Started(os.Args, os.Getenv) {
+		os.Exit(provider.Main("test", nil))
+	}
+}
 
 // Workspace returns a directory with the provider in place. Only configurations without
 // providers from elsewhere need terraform init.
 func Workspace(t *testing.T, path string) *Dir {
 	t.Helper()
 	Need(t)
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "ten-provider-"); built.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-o", filepath.Join(built.dir, "terraform-provider-ten"),
-			"github.com/tenement-fleet/tenement/cmd/terraform-provider-ten").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("build the provider: %w: %s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
+	bin := t.TempDir()
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(bin, "terraform-provider-ten"))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	d := &Dir{Path: path, t: t}
 	rc := filepath.Join(path, "terraform.rc")
-	d.Write("terraform.rc", fmt.Sprintf("provider_installation {\n  dev_overrides {\n    \"tenement/ten\" = %q\n  }\n  direct {}\n}\n", built.dir))
+	d.Write("terraform.rc", fmt.Sprintf("provider_installation {\n  dev_overrides {\n    \"tenement/ten\" = %q\n  }\n  direct {}\n}\n", bin))
 	d.Env = append(os.Environ(), "TF_CLI_CONFIG_FILE="+rc, "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1", "TF_REATTACH_PROVIDERS=")
 	return d
 }
@@ -88,7 +85,7 @@ func (d *Dir) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Getenv("TF_ACC_TERRAFORM_PATH"), append([]string{"-chdir=" + d.Path}, append(args, "-no-color")...)...) //nolint:gosec // the terraform on PATH
 	cmd.Env, cmd.Cancel, cmd.WaitDelay = d.Env, func() error { return cmd.Process.Signal(os.Interrupt) }, time.Minute
 	return cmd
-}
+} //nolint:gosec // the terraform that the harness found
 
 func tail(s string) string {
 	if len(s) > 3000 {
