@@ -82,10 +82,10 @@ func (d *Dir) Try(ctx context.Context, args ...string) (string, error) {
 }
 
 func (d *Dir) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Getenv("TF_ACC_TERRAFORM_PATH"), append([]string{"-chdir=" + d.Path}, append(args, "-no-color")...)...) //nolint:gosec // the terraform on PATH
+	cmd := exec.CommandContext(ctx, os.Getenv("TF_ACC_TERRAFORM_PATH"), append([]string{"-chdir=" + d.Path}, append(args, "-no-color")...)...) //nolint:gosec // the terraform on PATH //nolint:gosec // the terraform that the harness found
 	cmd.Env, cmd.Cancel, cmd.WaitDelay = d.Env, func() error { return cmd.Process.Signal(os.Interrupt) }, time.Minute
 	return cmd
-} //nolint:gosec // the terraform that the harness found
+}
 
 func tail(s string) string {
 	if len(s) > 3000 {
