@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenement-fleet/tenement/provider"
+	"github.com/tenement-fleet/tenement/server/config"
 )
 
 // Dir is a directory with a configuration, on which the terraform command is run with the
@@ -24,7 +25,7 @@ type Dir struct {
 // be built. It has to be known before flags are parsed and tests are run.
 func init() {
 	if provider.Started(os.Args, os.Getenv) {
-		os.Exit(provider.Main("test", nil))
+		os.Exit(provider.Main("test", config.Parse))
 	}
 }
 
