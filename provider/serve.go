@@ -35,6 +35,7 @@ func Started(args []string, getenv func(string) string) bool {
 // Main is the life of a provider's process, which ends with Terraform's: it returns the
 // exit code. Flags are for developers: -debug serves a provider that Terraform attaches to.
 func Main(version string, parse functions.ParseFile) int {
+	quiet(os.Getenv, os.Setenv)
 	flags := flag.NewFlagSet("terraform-provider-ten", flag.ContinueOnError)
 	debug := flags.Bool("debug", false, "serve for a debugger, and print what to set in Terraform's environment")
 	if flags.Parse(os.Args[1:]) != nil {
@@ -48,4 +49,19 @@ func Main(version string, parse functions.ParseFile) int {
 		return 1
 	}
 	return 0
+}
+
+// quiet keeps the framework from telling its every step: it does unless it is told not to,
+// and Terraform reads all of it only to drop it when nobody asked for a log: a fifth of the
+// CPU of a plan.
+func quiet(getenv func(string) string, setenv func(name, value string) error) {
+	steps := []string{"TF_LOG_SDK", "TF_LOG_SDK_PROTO", "TF_LOG_SDK_FRAMEWORK"}
+	for _, name := range append([]string{"TF_LOG", "TF_LOG_PROVIDER"}, steps...) {
+		if getenv(name) != "" {
+			return
+		}
+	}
+	for _, name := range steps {
+		_ = setenv(name, "OFF") // at worst it is slower
+	}
 }
