@@ -111,6 +111,7 @@ type Config struct {
 	BootID     string                // names this boot of the machine; empty means the kernel's name
 	Getenv     func(string) string   // nil means os.Getenv
 	Now        func() time.Time      // nil means time.Now
+	Random     func() float64        // in [0, 1), spreads the health checks; nil means rand.Float64
 	Logger     *slog.Logger          // nil means none
 	Registerer prometheus.Registerer // nil means none
 }
@@ -136,6 +137,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Random == nil {
+		c.Random = rand.Float64
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -34,7 +34,7 @@ func startIfWanted(s *step) {
 		startAfresh(s)
 		return
 	}
-	s.enter(asleep)
+	s.settle(toAsleep)
 	s.answer("")
 }
 
@@ -59,7 +59,7 @@ func startAfterDelay(s *step) {
 func sleepUnlessHeld(s *step) {
 	if s.Want != api.DesiredStopped {
 		s.Reason = ""
-		s.enter(asleep)
+		s.settle(toAsleep)
 	}
 }
 
@@ -78,7 +78,7 @@ func restAsleep(s *step) {
 
 func restStopped(s *step) {
 	s.Want, s.Reason = api.DesiredStopped, ""
-	s.enter(stopped)
+	s.settle(toStopped)
 }
 
 func stopAtRest(s *step) {
@@ -115,7 +115,7 @@ func adoptStarting(s *step) {
 func leaveToSleep(s *step) {
 	s.answer(api.CodeUnavailable)
 	s.Reason = ""
-	s.enter(asleep)
+	s.settle(toAsleep)
 }
 
 func leaveAndDiscard(s *step) {
@@ -448,15 +448,9 @@ func complete(s *step) {
 		return
 	}
 	s.Purge, s.Purging = false, false
-	if s.DataOn != "" && (s.Next == toAsleep || s.Next == toStopped) {
-		s.fetch(s.Next)
-		return
-	}
 	switch s.Next {
-	case toAsleep:
-		s.enter(asleep)
-	case toStopped:
-		s.enter(stopped)
+	case toAsleep, toStopped:
+		s.settle(s.Next)
 	case toGone:
 		s.enter(gone)
 	case toStart:

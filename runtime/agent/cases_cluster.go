@@ -29,12 +29,10 @@ func endFenced(s *step) {
 	s.terminate(toStart)
 }
 
-// fenceStop lets the stop under way lead where it leads, but soon.
+// fenceStop lets the stop under way lead where it leads, but soon. Nobody waits for it:
+// where it leads may yet change to a start.
 func fenceStop(s *step) {
-	switch s.Next {
-	case toStart, toRetry:
-		s.answer(api.CodeUnavailable)
-	}
+	s.answer(api.CodeUnavailable)
 	if by := s.now.Add(s.Service.StopTimeout.Std()); s.Deadline.After(by) {
 		s.Deadline = by
 	}

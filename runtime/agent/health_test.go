@@ -110,6 +110,29 @@ func TestChecksAreNoRequests(t *testing.T) {
 	})
 }
 
+// TestChecksSpread: a check comes up to a tenth early or late.
+func TestChecksSpread(t *testing.T) {
+	for random, want := range map[float64]time.Duration{0: 9 * time.Second, 0.5: 10 * time.Second, 0.75: 10500 * time.Millisecond} {
+		inBubble(t, func(t *testing.T, n *node) {
+			var checks []time.Time
+			n.onCheck.set(func(*proc) error { checks = append(checks, time.Now()); return nil })
+			n.put(withHealth)
+			n.open(func(c *Config) { c.Random = func() float64 { return random } })
+			n.want(ref1, api.DesiredRunning)
+			time.Sleep(25 * time.Second)
+			n.expect(ref1, api.StateRunning, gateOpen)
+			if len(checks) != 3 {
+				t.Fatalf("%v: %d checks, want one at once and two more in 25s", random, len(checks))
+			}
+			for i := range 2 {
+				if got := checks[i+1].Sub(checks[i]); got != want {
+					t.Errorf("%v: checked after %v, want %v", random, got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestLiveSettings: what a program is not started from applies at once, without a restart.
 func TestLiveSettings(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mrand "math/rand/v2"
 	"strings"
 	"time"
 
@@ -259,7 +258,7 @@ func (s *supervisor) verify() {
 // were started together are not checked together for ever.
 func (s *supervisor) checkIn(d time.Duration) {
 	if d > 0 {
-		d = time.Duration(float64(d) * (0.9 + 0.2*mrand.Float64())) //nolint:gosec // spreads, protects nothing
+		d = time.Duration(float64(d) * (0.9 + 0.2*s.agent.cfg.Random()))
 	}
 	s.checkAt = s.agent.cfg.Now().Add(max(d, 0))
 }

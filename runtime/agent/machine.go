@@ -318,6 +318,18 @@ func (s *step) fetch(t target) {
 	s.emit(action{do: doFetch})
 }
 
+// settle stays down, asleep or stopped, as soon as the data are here.
+func (s *step) settle(t target) {
+	switch {
+	case s.DataOn != "":
+		s.fetch(t)
+	case t == toAsleep:
+		s.enter(asleep)
+	default:
+		s.enter(stopped)
+	}
+}
+
 // answerGone tells who waits that the instance is not here any more.
 func (s *step) answerGone() {
 	if s.Moved {
@@ -359,7 +371,7 @@ func (s *step) restDiscarding() {
 	if s.Purge {
 		s.end(toAsleep)
 	} else {
-		s.enter(asleep)
+		s.settle(toAsleep)
 	}
 }
 

@@ -377,7 +377,7 @@ func (w *world) checkFence(fail func(string, ...any)) {
 	case pending, launching, starting, running, degraded, draining:
 		fail("goes on where it must not run")
 	}
-	if w.waiting && m.Next != toFailed {
+	if w.waiting {
 		fail("somebody waits for what must not run")
 	}
 	if w.alive && m.Deadline.Sub(w.now) > m.Service.StopTimeout.Std() {
@@ -439,6 +439,27 @@ func wantOf(ev event) api.Desired {
 		return wantGone
 	}
 	return "-"
+}
+
+// TestDataOfTheFailed: data that went to another node while the program's end was put
+// away are fetched before the instance rests, whatever brings it to rest.
+func TestDataOfTheFailed(t *testing.T) {
+	for _, policy := range []api.RestartPolicy{api.RestartAlways, api.RestartNever} {
+		for _, ev := range []event{onSleep, onStop, onWantAsleep, onWantStopped} {
+			svc := testService(true)
+			svc.Restart = policy
+			m := machine{Service: svc}
+			for _, ev := range []event{onWantRunning, onGranted, onStartFailed, onFetch, onEnded, ev} {
+				m, _ = m.step(ev, "n2", t0)
+			}
+			if m.Phase == ending { // the data of before are put away first
+				m, _ = m.step(onEnded, "", t0)
+			}
+			if m.Phase != fetching || m.DataOn != "n2" {
+				t.Errorf("%s, %s: %s, its data on %q; want it fetching from n2", policy, ev, m.Phase, m.DataOn)
+			}
+		}
+	}
 }
 
 // TestMachineKeepsItsPromises lets anything happen in any order, and then stops the
