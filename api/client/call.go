@@ -119,7 +119,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		if err == nil {
 			return resp, nil
 		}
-		if !r.again || !temporary(err) || n >= c.cfg.Attempts && !r.patient && !c.persists() {
+		if !r.again || !temporary(err) && !c.unsettled(err, r) || n >= c.cfg.Attempts && !r.patient && !c.persists() {
 			return nil, err
 		}
 		wait := c.backoff(n, err)
@@ -275,6 +275,13 @@ func temporary(err error) bool {
 	}
 	code := api.CodeOf(err)
 	return code == api.CodeUnavailable || code == api.CodeTooManyRequests
+}
+
+// unsettled reports whether err says that nobody knows what became of the request, which
+// then is made again. The answer of a call that waits on the server may just be that what
+// it waits for takes longer.
+func (c *Client) unsettled(err error, r request) bool {
+	return api.CodeOf(err) == api.CodeTimeout && (!r.slow || c.cfg.Persistent)
 }
 
 // backoff returns how long to wait after the nth failure: what the server asked for, or

@@ -330,6 +330,7 @@ func TestRetries(t *testing.T) {
 		{name: "429", err: limited, calls: 3, waits: []time.Duration{2 * time.Second, 2 * time.Second}},
 		{name: "404", err: api.Errorf(api.CodeNotFound, "no such service"), calls: 1},
 		{name: "disk full", err: api.Errorf(api.CodeDiskFull, "no space"), calls: 1},
+		{name: "504", err: api.Errorf(api.CodeTimeout, "the write may have happened"), calls: 3},
 		{name: "not idempotent", err: busy, post: true, calls: 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -457,6 +458,26 @@ func TestBrokenConnection(t *testing.T) {
 	calls.Store(0)
 	if _, err := c.Spawn(t.Context(), api.Ref{Service: "a", ID: "b"}); err != nil {
 		t.Errorf("idempotent: %v", err)
+	}
+}
+
+// TestUnsettled: what a call waits for may take longer than its server waits. A caller that
+// persists asks again; it compares afterwards.
+func TestUnsettled(t *testing.T) {
+	for _, persistent := range []bool{false, true} {
+		var calls atomic.Int64
+		u := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			if calls.Add(1) == 1 {
+				writeProblem(w, api.Errorf(api.CodeTimeout, "not up in time"))
+				return
+			}
+			writeJSON(w, 200, api.Instance{})
+		})
+		c, _ := newClient(t, Config{Endpoints: []string{u}, Persistent: persistent})
+		_, err := c.Spawn(t.Context(), api.Ref{Service: "a", ID: "b"})
+		if (err == nil) != persistent || (calls.Load() == 2) != persistent {
+			t.Errorf("persistent %t: got %v after %d calls", persistent, err, calls.Load())
+		}
 	}
 }
 
