@@ -68,15 +68,24 @@ func (f *fleet) each(nodes []*ten, do func(*ten)) {
 // freeNet returns the first three bytes of a part of 127.0.0.0/8 that nobody uses.
 func freeNet(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		prefix := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(250), rand.IntN(250)) //nolint:gosec // no secret
-		ln, err := net.Listen("tcp", prefix+"1:7947")
+	listens := func(address string) error {
+		ln, err := net.Listen("tcp", address)
 		if err == nil {
 			_ = ln.Close()
+		}
+		return err
+	}
+	if err := listens("127.11.11.11:0"); err != nil {
+		t.Skipf("skipped: this machine has no 127.0.0.0/8: %v", err)
+	}
+	var err error
+	for range 100 {
+		prefix := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(250), rand.IntN(250)) //nolint:gosec // no secret
+		if err = listens(prefix + "1:7947"); err == nil {
 			return prefix
 		}
 	}
-	t.Skip("skipped: this machine has no 127.0.0.0/8")
+	t.Fatal(err) // such as for a server that listens on every address
 	return ""
 }
 

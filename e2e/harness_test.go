@@ -133,6 +133,9 @@ func (s *ten) command() *exec.Cmd {
 	if s.env == nil {
 		args = append(args, "--data-dir", s.dataDir)
 	}
+	if s.host == "" { // on every address it would be in the way of the fleets' servers
+		args = append(args, "--bind", "127.0.0.1")
+	}
 	args = append(args, s.flags...)
 	if s.args != nil {
 		args = s.args
