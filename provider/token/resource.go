@@ -66,7 +66,7 @@ func NewList() list.ListResource { return managed.NewList(kind()) }
 func kind() *managed.Kind[Model, api.Token, *Model] {
 	return &managed.Kind[Model, api.Token, *Model]{
 		Type: "token", Title: "token", Schema: resourceSchema(),
-		Identity: []managed.IdentityAttribute{{Name: "id", About: "The token's id, the second part of the secret: ten_ID_…"}},
+		Identity: []managed.IdentityAttribute{{Name: "id", About: "The token's id, the second part of its secret `ten_ID_…`."}},
 		ParseKey: parseKey,
 		KeyOf:    func(t *api.Token) managed.Key { return managed.Key{t.ID} },
 		Get:      get,

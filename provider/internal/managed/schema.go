@@ -41,13 +41,18 @@ func WaitFor(v types.String) string {
 
 // TimeoutsAttribute is the attribute timeouts.
 func TimeoutsAttribute() schema.Attribute {
-	return timeouts.Attributes(context.Background(), timeouts.Opts{
+	a := timeouts.Attributes(context.Background(), timeouts.Opts{
 		Create: true, Read: true, Update: true, Delete: true,
 		CreateDescription: "How long creating it may take, waiting included: such as `30s` or `5m`. Default `10m`.",
 		ReadDescription:   "How long reading it may take. Default `2m`.",
 		UpdateDescription: "How long changing it may take, waiting included. Default `10m`.",
 		DeleteDescription: "How long removing it may take. Default `10m`.",
 	})
+	if nested, ok := a.(schema.SingleNestedAttribute); ok {
+		nested.MarkdownDescription = "How long each operation may take."
+		return nested
+	}
+	return a
 }
 
 // NoTimeouts is the value of timeouts that says nothing.

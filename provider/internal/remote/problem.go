@@ -92,7 +92,7 @@ func advice(err error) string {
 	switch api.CodeOf(err) {
 	case api.CodeUnauthenticated:
 		return "\n\nThe cluster does not accept the token. Give a valid one as the provider's token or in TEN_TOKEN; on a server, ten's " +
-			"own is in {data_dir}/api_token, and `ten token create` makes others."
+			"own is in {data_dir}/api_token, and `ten token-gen` makes others."
 	case api.CodeForbidden:
 		return "\n\nThe token may not do this: Terraform needs one of role admin."
 	case api.CodeTooManyRequests:
