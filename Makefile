@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 HOURS    ?= 200
 SEED     ?= 1
 
-.PHONY: help run build examples test race testacc chaos chaos-short soak sim sim-short lint fmt fuzz bench e2e cross clean
+.PHONY: help run build examples test race testacc chaos chaos-short soak sim sim-short docs lint fmt fuzz bench e2e cross clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -75,6 +75,9 @@ sim: ## HOURS (default 200) simulated cluster-hours of faults from SEED on, and 
 
 sim-short: ## a third of a simulated cluster-hour, as in make test
 	$(GO) test -count=1 -timeout 10m -v ./consensus/sim
+
+docs: ## write docs/terraform anew, from the provider's schemas and terraform/docs; make test fails when it is stale
+	$(GO) test -count=1 -run '^TestDocs$$' ./provider -update
 
 lint: ## golangci-lint, pinned in tools/go.mod
 	$(LINT) run ./...

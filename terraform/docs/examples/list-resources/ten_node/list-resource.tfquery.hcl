@@ -1,0 +1,5 @@
+# terraform query -generate-config-out=found.tf
+list "ten_node" "all" {
+  provider         = ten
+  include_resource = true
+}

@@ -1,0 +1,7 @@
+import {
+  to = ten_fleet.main
+  identity = {
+    service = "api"
+    name    = "main"
+  }
+}

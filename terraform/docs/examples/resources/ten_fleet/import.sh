@@ -1,0 +1,2 @@
+# By its name, service:name.
+terraform import ten_fleet.main api:main

@@ -1,0 +1,7 @@
+import {
+  to = ten_instance.canary
+  identity = {
+    service = "notes"
+    id      = "canary"
+  }
+}

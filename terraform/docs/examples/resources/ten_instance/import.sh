@@ -1,0 +1,2 @@
+# By its name, service:id.
+terraform import ten_instance.canary notes:canary

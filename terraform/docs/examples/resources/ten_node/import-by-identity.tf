@@ -1,0 +1,6 @@
+import {
+  to = ten_node.n2
+  identity = {
+    node = "n2"
+  }
+}

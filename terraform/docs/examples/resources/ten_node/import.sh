@@ -1,0 +1,2 @@
+# By its name or its id.
+terraform import ten_node.n2 n2

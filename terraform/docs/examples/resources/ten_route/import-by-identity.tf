@@ -1,0 +1,6 @@
+import {
+  to = ten_route.shop
+  identity = {
+    name = "shop"
+  }
+}

@@ -1,0 +1,2 @@
+# By its name.
+terraform import ten_route.shop shop

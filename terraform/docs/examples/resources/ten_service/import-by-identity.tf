@@ -1,0 +1,6 @@
+import {
+  to = ten_service.web
+  identity = {
+    name = "web"
+  }
+}

@@ -1,0 +1,6 @@
+import {
+  to = ten_token.ci
+  identity = {
+    id = "0123456789ab"
+  }
+}
