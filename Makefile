@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 HOURS    ?= 200
 SEED     ?= 1
 
-.PHONY: help run build examples test race testacc chaos chaos-short soak sim sim-short docs lint fmt fuzz bench e2e cross clean
+.PHONY: help run build examples test race testacc testacc-faults chaos chaos-short soak sim sim-short docs lint fmt fuzz bench e2e cross clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,6 +43,10 @@ e2e: build examples ## the black-box tests against the real binary, the long one
 testacc: ## the provider's acceptance tests: the terraform command against real clusters; TESTACC='-run Fleet'
 	@command -v terraform >/dev/null || { echo "make $@: terraform (1.11 or later) is not on PATH" >&2; exit 1; }
 	$(GO) test -count=1 -v -timeout 20m ./provider/... $(TESTACC)
+
+testacc-faults: ## the same while the leader is killed in each apply
+	@command -v terraform >/dev/null || { echo "make $@: terraform (1.11 or later) is not on PATH" >&2; exit 1; }
+	TEN_LEADER_DIES=1 $(GO) test -count=1 -v -timeout 60m ./provider/... $(TESTACC)
 
 chaos: ## break three real servers in every way, about an hour; CHAOS='-chaos.kills=1000 -run Kills' (root)
 	@$(chaos-needs)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
+	"github.com/tenement-fleet/tenement/api/client"
 	"github.com/tenement-fleet/tenement/provider/acctest"
 )
 
@@ -49,7 +50,7 @@ func problem(w http.ResponseWriter, code api.Code, text string) {
 // TestFaults breaks what lies between the provider and the cluster, in one workspace and
 // in turn; each apply after it heals what was left, and a plan after that is empty.
 func TestFaults(t *testing.T) {
-	c := acctest.Start(t, 1, acctest.Config{})
+	c := acctest.Here(t, 1, acctest.Config{})
 	front := acctest.Front(t, c.Endpoints[0])
 	w := acctest.Workspace(t, t.TempDir())
 	write := func(rest string) {
@@ -153,7 +154,7 @@ func fails(t *testing.T, w *acctest.Dir, want string, args ...string) {
 // it is waited for leaves it there untainted. Either way the next apply heals.
 func TestWaits(t *testing.T) {
 	slow := acctest.Silent(t)
-	c := acctest.Start(t, 1, slow.Config())
+	c := acctest.Here(t, 1, slow.Config())
 	w := acctest.Workspace(t, t.TempDir())
 	write := func(rest string) {
 		w.Write("main.tf", need+c.HCL("%s", `
@@ -187,48 +188,93 @@ resource "ten_service" "web" {
 	w.Run("destroy", "-auto-approve")
 }
 
-// The leader is stopped in the middle of an apply of many: it goes on through the others,
-// and a second plan is empty.
+// The leader is killed in each of three applies, just before the first write, during it, and
+// before it is answered: each ends well and a plan after it is empty.
 func TestLeaderDies(t *testing.T) {
-	c := acctest.Start(t, 3, acctest.Config{})
-	c.Voting(t)
+	c := acctest.Mortal(t, 3, acctest.Config{})
 	w := acctest.Workspace(t, t.TempDir())
-	w.Write("main.tf", need+c.HCL("%s", web(`
+	write := func(weight int) {
+		w.Write("main.tf", need+c.HCL("%s", web(fmt.Sprintf(`
 resource "ten_instance" "all" {
-  count   = 40
-  service = ten_service.web.name
-  id      = "i${count.index}"
+  count    = 40
+  service  = ten_service.web.name
+  id       = "i${count.index}"
+  weight   = %d
   wait_for = "placed"
-}`)))
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for e, err := range c.Nodes[1].Client.Events(ctx, 1) {
-			if err != nil {
-				return
-			}
-			if e.Type == api.EventInstanceUpdated {
-				c.Nodes[0].Stop() // some are there, most are not
-				return
-			}
-		}
-	}()
-	w.Run("apply", "-auto-approve")
-	cancel()
-	<-stopped
-	w.Run("plan", "-detailed-exitcode")
-	all, err := c.Nodes[1].Client.Services(t.Context())
-	if err != nil || len(all) != 1 {
-		t.Errorf("after the apply: %v, %v", all, err)
+}`, weight))))
 	}
+	for n := range 2 {
+		write(n + 1)
+		w.Run("apply", "-auto-approve")
+		w.Run("plan", "-detailed-exitcode")
+	}
+	all, err := c.Client.Instances(t.Context(), client.InstanceQuery{Service: "web"})
+	if err != nil || len(all) != 40 {
+		t.Errorf("after the applies: %d instances, %v", len(all), err)
+	}
+	for _, i := range all {
+		if i.EffectiveWeight() != 2 {
+			t.Errorf("%s has weight %d", i.Ref(), i.EffectiveWeight())
+		}
+	}
+	w.Run("destroy", "-auto-approve")
+	if left, err := c.Client.Services(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if n := c.Kills(); n != 3 {
+		t.Errorf("the leader was killed %d times", n)
+	}
+}
+
+// A token that is wrong, has expired, may not do it or is revoked in the middle of an apply
+// is told, with what to do; what was written by then is kept, and the next apply goes on.
+func TestTokens(t *testing.T) {
+	c := acctest.Here(t, 1, acctest.Config{})
+	ctx := t.Context()
+	token := func(r api.TokenRequest) *api.CreatedToken {
+		t.Helper()
+		made, err := c.Client.CreateToken(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	front := acctest.Front(t, c.Endpoints[0])
+	w := acctest.Workspace(t, t.TempDir())
+	as := func(secret string) {
+		w.Write("main.tf", need+acctest.Provider([]string{front.URL}, secret)+web(fmt.Sprintf(blue, "")))
+	}
+	for secret, want := range map[string]string{
+		"ten_000000000000_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA":    "Token is not valid.",
+		token(api.TokenRequest{Role: api.RoleAdmin, ExpiresIn: 1}).Secret: "Token expired.",
+	} {
+		as(secret)
+		fails(t, w, want+" The cluster does not accept the token. Give a valid one as the provider's token or in TEN_TOKEN", "apply", "-auto-approve")
+	}
+	as(token(api.TokenRequest{Role: api.RoleTenant, Tenant: "blue"}).Secret)
+	fails(t, w, "The token may not do this: Terraform needs one of role admin.", "apply", "-auto-approve")
+
+	revoked := token(api.TokenRequest{Role: api.RoleAdmin})
+	as(revoked.Secret)
+	front.Break(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/api/instances/") {
+			_ = c.Client.DeleteToken(ctx, revoked.ID) // gone already the second time
+		}
+		return false
+	})
+	fails(t, w, "Cannot create instance web:blue", "apply", "-auto-approve")
+	front.Break(nil)
+	as(c.Token)
+	fails(t, w, "Plan: 1 to add, 0 to change, 0 to destroy.", "plan", "-detailed-exitcode") // the service is there
+	w.Run("apply", "-auto-approve")
+	w.Run("plan", "-detailed-exitcode")
 	w.Run("destroy", "-auto-approve")
 }
 
 // Of two applies at once, from two states, that want different things of one instance, one
 // gets its way and the other is told; neither writes over the other.
 func TestTwoApplies(t *testing.T) {
-	c := acctest.Start(t, 1, acctest.Config{})
+	c := acctest.Here(t, 1, acctest.Config{})
 	if _, err := c.Client.PutService(t.Context(), &api.Service{Name: "web", Command: "true", Isolation: api.IsolationProcess}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ func TestThousand(t *testing.T) {
 	if os.Getenv("TEN_LONG") == "" {
 		t.Skip("SKIPPED: takes a minute: TEN_LONG=1 runs it")
 	}
-	c := acctest.Start(t, 3, acctest.Config{})
+	c := acctest.Here(t, 3, acctest.Config{})
 	dir := t.TempDir()
 	w := acctest.Workspace(t, dir)
 	w.Write("main.tf", `terraform {

@@ -29,22 +29,45 @@ const MinTerraform = "1.11.0"
 
 // Cluster is a running cluster, and how the provider reaches it.
 type Cluster struct {
+	// Nodes are those of a cluster that was started Here; others are not for tests to touch.
 	Nodes     []*servertest.Node
+	Size      int
 	Endpoints []string
 	Token     string
 	// Client talks to the first node.
 	Client *client.Client
+
+	mortals *mortals
 }
 
 // Config says what the nodes of a cluster are to be like.
 type Config = servertest.Config
 
 // Start runs a cluster of a size until the test ends. It skips the test where there is no
-// terraform.
+// terraform. Where every leader is to die there are three nodes at least.
 func Start(t *testing.T, size int, cfg Config) *Cluster {
 	t.Helper()
+	if everyLeaderDies() {
+		return Mortal(t, max(size, 3), cfg)
+	}
+	return Here(t, size, cfg)
+}
+
+// Alone is Start for exactly one node. Where every leader is to die it comes back at once.
+func Alone(t *testing.T, cfg Config) *Cluster {
+	t.Helper()
+	if everyLeaderDies() {
+		return Mortal(t, 1, cfg)
+	}
+	return Here(t, 1, cfg)
+}
+
+// Here is Start for a test that does things to the nodes, which are in its own process:
+// nobody else does.
+func Here(t *testing.T, size int, cfg Config) *Cluster {
+	t.Helper()
 	Need(t)
-	c := &Cluster{Nodes: servertest.Cluster(t, size, cfg)}
+	c := &Cluster{Nodes: servertest.Cluster(t, size, cfg), Size: size}
 	for _, n := range c.Nodes {
 		self, err := n.Client.Node(t.Context())
 		if err != nil {
@@ -53,12 +76,17 @@ func Start(t *testing.T, size int, cfg Config) *Cluster {
 		c.Endpoints = append(c.Endpoints, "http://"+self.HTTPAddress)
 	}
 	c.Client = c.Nodes[0].Client
-	token, err := c.Client.CreateToken(t.Context(), api.TokenRequest{Role: api.RoleAdmin, Description: "acceptance tests"})
+	c.Token = newToken(t, c.Client)
+	return c
+}
+
+func newToken(t *testing.T, c *client.Client) string {
+	t.Helper()
+	token, err := c.CreateToken(t.Context(), api.TokenRequest{Role: api.RoleAdmin, Description: "acceptance tests"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Token = token.Secret
-	return c
+	return token.Secret
 }
 
 // HCL returns a configuration with a provider block for the cluster before it.
@@ -75,10 +103,13 @@ func Provider(endpoints []string, token string) string {
 	return fmt.Sprintf("provider \"ten\" {\n  endpoints = [%s]\n  token = %q\n}\n", strings.Join(quoted, ", "), token)
 }
 
-// Factories serves the provider in this process.
+// Factories serves the provider in this process, for each command of Terraform anew.
 func Factories() map[string]func() (tfprotov6.ProviderServer, error) {
 	return map[string]func() (tfprotov6.ProviderServer, error){
-		"ten": providerserver.NewProtocol6WithError(&provider.Provider{Version: "test", Getenv: func(string) string { return "" }, ParseFile: config.Parse}),
+		"ten": func() (tfprotov6.ProviderServer, error) {
+			p := &provider.Provider{Version: runVersion(), Getenv: func(string) string { return "" }, ParseFile: config.Parse}
+			return providerserver.NewProtocol6WithError(p)()
+		},
 	}
 }
 

@@ -3,7 +3,6 @@ package acctest
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/tenement-fleet/tenement/api"
 )
@@ -12,28 +11,33 @@ import (
 // first one.
 func (c *Cluster) Voting(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ticker := time.NewTicker(100 * time.Millisecond) // who votes is no part of the state: it can't be watched
-	defer ticker.Stop()
-	for {
+	voters := 0
+	if !until(ctx, func() bool {
 		s, err := c.Client.Cluster(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		voters := 0
-		for _, m := range s.Members {
-			if m.Role == api.MemberVoter || m.Role == api.MemberLeader {
-				voters++
-			}
-		}
-		if voters == len(c.Nodes) {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			t.Fatalf("%d of %d nodes vote", voters, len(c.Nodes))
+		voters = voting(s)
+		return voters == c.Size
+	}) {
+		t.Fatalf("%d of %d nodes vote", voters, c.Size)
+	}
+}
+
+func voting(s *api.ClusterStatus) (voters int) {
+	for _, m := range s.Members {
+		if m.Role == api.MemberVoter || m.Role == api.MemberLeader {
+			voters++
 		}
 	}
+	return voters
+}
+
+// Kills is how often the leader of a Mortal cluster was killed.
+func (c *Cluster) Kills() int {
+	c.mortals.mu.Lock()
+	defer c.mortals.mu.Unlock()
+	return c.mortals.kills
 }

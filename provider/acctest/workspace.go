@@ -21,11 +21,15 @@ type Dir struct {
 	t    testing.TB
 }
 
-// A test's own binary is the provider too, when Terraform starts it: there is nothing to
-// be built. It has to be known before flags are parsed and tests are run.
+// A test's own binary is the provider too, when Terraform starts it, and a node that can be
+// killed: there is nothing to be built. It has to be known before flags are parsed and tests
+// are run.
 func init() {
+	if text := os.Getenv(envServe); text != "" {
+		os.Exit(serve(text))
+	}
 	if provider.Started(os.Args, os.Getenv) {
-		os.Exit(provider.Main("test", config.Parse))
+		os.Exit(provider.Main(runVersion(), config.Parse))
 	}
 }
 

@@ -53,7 +53,7 @@ func (v invoker) invoke(name string, config map[string]any) (said, problems []st
 
 // An instance is restarted, a node drained and promoted.
 func TestActions(t *testing.T) {
-	c := acctest.Start(t, 2, acctest.Config{})
+	c := acctest.Here(t, 2, acctest.Config{})
 	ctx := t.Context()
 	p := acctest.Speak(t)
 	p.Must(nil, p.Configure(map[string]any{"endpoints": []any{c.Endpoints[0]}, "token": c.Token}))

@@ -95,7 +95,7 @@ func TestFleet(t *testing.T) {
 		resource.TestStep{Config: c.HCL("%s", fleet("blue", "replicas = 1")), ConfigPlanChecks: planned(plancheck.ResourceActionReplace)},
 		resource.TestStep{
 			Config:      c.HCL("%s", fleet("red", "replicas = 2\n  placement = { constraints = [\"zone = mars\"] }")),
-			ExpectError: regexp.MustCompile(`(?s)No node can take fleet web:red.*2 of its 2 instances.*1 node by\s+zone = mars`),
+			ExpectError: regexp.MustCompile(`(?s)No node can take fleet web:red.*2 of its 2 instances.*nodes?\s+by\s+zone = mars`),
 		},
 		resource.TestStep{
 			PreConfig: func() {

@@ -2,6 +2,7 @@ package preview_test
 
 import (
 	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
@@ -38,7 +39,7 @@ func TestPlacement(t *testing.T) {
 			resource.TestCheckResourceAttr(it, "decisions.#", "3"),
 			resource.TestCheckNoResourceAttr(it, "decisions.0.node"),
 			resource.TestCheckResourceAttr(it, "decisions.0.excluded.0.reason", "zone = mars"),
-			resource.TestCheckResourceAttr(it, "decisions.0.excluded.0.nodes", "2"),
+			resource.TestCheckResourceAttr(it, "decisions.0.excluded.0.nodes", strconv.Itoa(c.Size)),
 		)},
 		resource.TestStep{Config: ask(`drain = ["` + nodes[0].Name + `"]`), Check: resource.TestCheckResourceAttr(it, "possible", "true")},
 		resource.TestStep{Config: ask(`drain = ["nobody"]`), ExpectError: regexp.MustCompile(`(?i)no node "nobody"`)},

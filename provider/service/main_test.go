@@ -1,5 +1,13 @@
 package service_test
 
-import "github.com/hashicorp/terraform-plugin-testing/terraform"
+import (
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+
+	"github.com/tenement-fleet/tenement/provider/acctest"
+)
+
+func TestMain(m *testing.M) { acctest.Main(m) }
 
 type terraformState = terraform.State
