@@ -118,9 +118,12 @@ func (c *Client) JoinTokens(ctx context.Context) ([]*api.JoinToken, error) {
 	return list[api.JoinToken](ctx, c, request{method: http.MethodGet, path: "/api/join-tokens", again: true})
 }
 
-// CreateJoinToken makes a join token. Its text is in the answer and nowhere else.
+// CreateJoinToken makes a join token. Its text is in the answer and nowhere else. A
+// persistent client makes another one when nobody knows what became of the first, if that
+// expires: a token whose text nobody has is of no use until then.
 func (c *Client) CreateJoinToken(ctx context.Context, t api.JoinTokenRequest) (*api.CreatedJoinToken, error) {
-	return call[api.CreatedJoinToken](ctx, c, request{method: http.MethodPost, path: "/api/join-tokens", body: t})
+	again := c.cfg.Persistent && t.ExpiresIn > 0
+	return call[api.CreatedJoinToken](ctx, c, request{method: http.MethodPost, path: "/api/join-tokens", body: t, again: again})
 }
 
 // DeleteJoinToken revokes a join token.
