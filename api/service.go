@@ -90,6 +90,9 @@ type Service struct {
 	Args    []string          `json:"args"`
 	Workdir string            `json:"workdir,omitempty"`
 	Env     map[string]string `json:"env,omitempty"`
+	// SecretEnv names the variables of Env whose values nobody but the programs is told,
+	// see [Service.Redacted].
+	SecretEnv []string `json:"secret_env,omitempty"`
 	// Socket is the path of a unix socket on which the program listens instead of
 	// PORT; empty means {data_dir}'s own socket path, see SOCKET_PATH.
 	Socket string `json:"socket,omitempty"`
@@ -153,6 +156,7 @@ func (s *Service) SetDefaults() {
 			s.Command, s.Args = words[0], words[1:]
 		}
 	}
+	s.SecretEnv = slices.Compact(slices.Sorted(slices.Values(s.SecretEnv))) // the caller's stays as it is
 	setDefault(&s.Isolation, DefaultIsolation)
 	setDefault(&s.HealthInterval, DefaultHealthInterval)
 	setDefault(&s.StartupTimeout, DefaultStartupTimeout)
@@ -196,6 +200,10 @@ func (s *Service) Validate() error {
 	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
 		check(&c, k != "" && !strings.ContainsAny(k, "=\x00"), "env", k, "names without = or NUL")
 		check(&c, !hasNUL(s.Env[k]), "env."+k, "(hidden)", "text without NUL bytes")
+	}
+	for _, k := range s.SecretEnv {
+		_, ok := s.Env[k]
+		check(&c, ok, "secret_env", k, "names that are in env")
 	}
 	check(&c, !hasNUL(s.Workdir), "workdir", s.Workdir, "a path without NUL bytes")
 	check(&c, !hasNUL(s.Socket), "socket", s.Socket, "a path without NUL bytes")
@@ -248,7 +256,7 @@ func (s *Service) Equal(o *Service) bool {
 	if !maps.Equal(s.Env, o.Env) || !slices.Equal(s.Args, o.Args) || s.Persist() != o.Persist() {
 		return false
 	}
-	if !s.Placement.Equal(o.Placement) || s.Disconnect() != o.Disconnect() {
+	if !slices.Equal(s.SecretEnv, o.SecretEnv) || !s.Placement.Equal(o.Placement) || s.Disconnect() != o.Disconnect() {
 		return false
 	}
 	a, b := *s, *o
@@ -256,7 +264,7 @@ func (s *Service) Equal(o *Service) bool {
 	a.CreatedAt, b.CreatedAt = time.Time{}, time.Time{}
 	a.UpdatedAt, b.UpdatedAt = time.Time{}, time.Time{}
 	a.Env, b.Env, a.Args, b.Args, a.StoragePersist, b.StoragePersist = nil, nil, nil, nil, nil, nil
-	a.Placement, b.Placement, a.OnDisconnect, b.OnDisconnect = nil, nil, "", ""
+	a.SecretEnv, b.SecretEnv, a.Placement, b.Placement, a.OnDisconnect, b.OnDisconnect = nil, nil, nil, nil, "", ""
 	return reflect.DeepEqual(a, b)
 }
 
@@ -265,12 +273,44 @@ func (s *Service) Clone() *Service {
 	c := *s
 	c.Args = slices.Clone(s.Args)
 	c.Env = maps.Clone(s.Env)
+	c.SecretEnv = slices.Clone(s.SecretEnv)
 	if s.StoragePersist != nil {
 		v := *s.StoragePersist
 		c.StoragePersist = &v
 	}
 	c.Placement = s.Placement.Clone()
 	return &c
+}
+
+// Redacted returns the service as it is shown: Env without the values of SecretEnv. It is
+// s itself if there are none.
+func (s *Service) Redacted() *Service {
+	if len(s.SecretEnv) == 0 {
+		return s
+	}
+	c := *s
+	c.Env = maps.Clone(s.Env)
+	for _, k := range s.SecretEnv {
+		delete(c.Env, k)
+	}
+	return &c
+}
+
+// KeepSecrets undoes [Service.Redacted]: a variable that is named in SecretEnv and is not
+// in Env gets the value that it has in old. It reports whether there was any.
+func (s *Service) KeepSecrets(old *Service) bool {
+	kept := false
+	for _, k := range s.SecretEnv {
+		value, ok := old.Env[k]
+		if _, given := s.Env[k]; given || !ok {
+			continue
+		}
+		if s.Env == nil {
+			s.Env = make(map[string]string)
+		}
+		s.Env[k], kept = value, true
+	}
+	return kept
 }
 
 // Disconnect returns OnDisconnect or its default.

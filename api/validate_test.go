@@ -71,6 +71,7 @@ func TestValidateService(t *testing.T) {
 		{func(s *s) { s.Args = []string{"a", "\x00"} }, "args", "[a \x00]", "text without NUL bytes"},
 		{func(s *s) { s.Env = map[string]string{"A=B": "x"} }, "env", "A=B", "names without = or NUL"},
 		{func(s *s) { s.Env = map[string]string{"": "x"} }, "env", "", "names without = or NUL"},
+		{func(s *s) { s.SecretEnv = []string{"PASSWORD"} }, "secret_env", "PASSWORD", "names that are in env"},
 		{func(s *s) { s.Workdir = "\x00" }, "workdir", "\x00", "a path without NUL bytes"},
 		{func(s *s) { s.Socket = "\x00" }, "socket", "\x00", "a path without NUL bytes"},
 		{func(s *s) { s.Health = "health" }, "health", "health", "an HTTP path that starts with /"},

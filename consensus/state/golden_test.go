@@ -25,6 +25,7 @@ var goldens = []struct {
 	{"002", goldenScript2}, // many servers: state version 2
 	{"003", goldenScript3}, // sealed values
 	{"004", goldenScript4}, // routes
+	{"005", goldenScript5}, // variables that are secret: state version 3
 }
 
 func goldenScript(d *driven) {
@@ -75,6 +76,7 @@ func goldenScript(d *driven) {
 // goldenScript2 has every command and every field that came with state version 2.
 func goldenScript2(d *driven) {
 	const n1, n2, n3 = "2f1b6f0e-0000-4000-8000-000000000001", "2f1b6f0e-0000-4000-8000-000000000002", "2f1b6f0e-0000-4000-8000-000000000003"
+	describe := describing(2)
 	full := describe(n1, func(n *api.Node) {
 		n.Region, n.Zone, n.Provider, n.Labels = "eu", "eu-1", "acme", map[string]string{"gpu": "a", "disk": "nvme"}
 		n.Capacity, n.Version = api.Capacity{CPUs: 8, Memory: 16 * api.GiB, Storage: api.TiB}, "v2"
@@ -173,6 +175,34 @@ func goldenScript4(d *driven) {
 		{DeleteRoute: &DeleteRoute{Name: "below"}},
 		{DeleteRoute: &DeleteRoute{Name: "below"}},
 		putRoute(testRoute("empty", func(r *api.Route) { r.Backends = nil })),
+	} {
+		d.do(c)
+	}
+}
+
+// describing is describe by a build of a version.
+func describing(version int) func(id string, change ...func(*api.Node)) Command {
+	return func(id string, change ...func(*api.Node)) Command {
+		c := describe(id, change...)
+		c.DescribeNode.Node.StateVersion = version
+		return c
+	}
+}
+
+// goldenScript5 has services with secret variables, from users and from a file.
+func goldenScript5(d *driven) {
+	secret := func(name string, names ...string) api.Service {
+		return testService(name, func(s *api.Service) {
+			s.Env, s.SecretEnv = map[string]string{"PLAIN": "1", "PASSWORD": "sesame", "KEY": "k\n"}, names
+		})
+	}
+	for _, c := range []Command{
+		putService(secret("web")), putService(secret("web", "PASSWORD")), putService(secret("web", "PASSWORD")),
+		{PutService: &PutService{Service: secret("web", "KEY", "PASSWORD"), IfMatch: ptr(uint64(2))}},
+		describing(3)("2f1b6f0e-0000-4000-8000-000000000001"),
+		{SyncFile: &SyncFile{Services: []api.Service{secret("filed", "KEY")}, Instances: []api.Ref{ref("filed", "main")}}},
+		describing(2)("2f1b6f0e-0000-4000-8000-000000000002"),
+		putService(secret("web")),
 	} {
 		d.do(c)
 	}

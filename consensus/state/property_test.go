@@ -35,6 +35,9 @@ func genCommand(t *rapid.T, v *View) Command {
 			s.MaxInstances = rapid.IntRange(1, 5).Draw(t, "max")
 			s.StoragePersist = ptr(rapid.Bool().Draw(t, "persist"))
 			s.Env = rapid.MapOfN(rapid.SampledFrom([]string{"X", "Y"}), rapid.String(), 0, 2).Draw(t, "env")
+			if _, ok := s.Env["X"]; ok && rapid.Bool().Draw(t, "secret") {
+				s.SecretEnv = []string{"X"}
+			}
 		})
 	}
 	switch op := rapid.IntRange(0, 26).Draw(t, "op"); op {
@@ -54,7 +57,7 @@ func genCommand(t *rapid.T, v *View) Command {
 		return Command{DeleteInstance: &DeleteInstance{aRef(), match()}}
 	case 7:
 		n := testNode(rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "node"))
-		n.StateVersion = rapid.SampledFrom([]int{0, 2, 2, 2}).Draw(t, "version")
+		n.StateVersion = rapid.SampledFrom([]int{0, 2, 2, 3, 3}).Draw(t, "version")
 		return Command{PutNode: &PutNode{n}}
 	case 8, 9, 10:
 		return Command{Place: &Place{[]Placement{genPlacement(), genPlacement()}}}
@@ -87,7 +90,7 @@ func genCommand2(t *rapid.T, v *View, op int, aRef func() api.Ref, match func() 
 	case 0, 1:
 		return describe(nodeID.Draw(t, "node"), func(n *api.Node) {
 			n.Name = rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "name")
-			n.StateVersion = rapid.IntRange(1, 3).Draw(t, "version")
+			n.StateVersion = rapid.IntRange(1, 4).Draw(t, "version")
 		})
 	case 2:
 		return Command{SetNode: &SetNode{nodeID.Draw(t, "node"), rapid.SampledFrom(api.Eligibilities()).Draw(t, "eligibility"), match()}}

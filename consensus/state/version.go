@@ -5,7 +5,7 @@ import "github.com/tenement-fleet/tenement/api"
 // StateVersion is the newest version of the commands that this build understands. A
 // command, or a field of one, that an older build does not know makes a new version:
 // such a build can't read it, and stops. [View.Allows] keeps it from being written.
-const StateVersion = 2
+const StateVersion = 3
 
 // Needs returns the state version that a node must understand to read the command.
 func (c *Command) Needs() int {
@@ -24,7 +24,7 @@ func needs(op operation) int {
 	case *PutToken:
 		isNew = c.IfMatch != nil
 	case *PutService:
-		isNew = newService(&c.Service)
+		return serviceNeeds(&c.Service)
 	case *PutInstance:
 		isNew = newInstance(&c.Instance)
 	case *PutNode:
@@ -40,20 +40,25 @@ func needs(op operation) int {
 			isNew = isNew || c.Reports[i].DataHere
 		}
 	case *SyncFile:
-		isNew = c.Node != ""
+		least := since(2, c.Node != "")
 		for i := range c.Services {
-			isNew = isNew || newService(&c.Services[i])
+			least = max(least, serviceNeeds(&c.Services[i]))
 		}
+		return least
 	}
-	if isNew {
-		return 2
+	return since(2, isNew)
+}
+
+// since returns the version if the command has what came with it.
+func since(version int, has bool) int {
+	if has {
+		return version
 	}
 	return 1
 }
 
-// newService reports whether s has fields that came with version 2.
-func newService(s *api.Service) bool {
-	return s.Placement != nil || s.OnDisconnect != "" || s.SourceNode != ""
+func serviceNeeds(s *api.Service) int {
+	return max(since(2, s.Placement != nil || s.OnDisconnect != "" || s.SourceNode != ""), since(3, len(s.SecretEnv) > 0))
 }
 
 func newInstance(i *api.Instance) bool {

@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding"
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -89,61 +90,68 @@ func notZero(v reflect.Value) {
 	}
 }
 
-// testdata/version1.fields is every field that version 1 of the state knew. A command with
-// any other makes a node of that version stop, so it must not say that it needs no more.
-// Whoever adds a field adds it to needs, under a new version if this one is released.
-func TestNeedsKnowsEveryNewField(t *testing.T) {
-	b, err := os.ReadFile("testdata/version1.fields")
+// fieldsOf returns testdata/versionN.fields: every field that version N of the state knew.
+func fieldsOf(t *testing.T, version int) []string {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("testdata/version%d.fields", version))
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := strings.Fields(string(b))
-	all := leaves(reflect.TypeFor[Command](), "", nil)
-	if len(all) <= len(known) {
-		t.Fatalf("found %d fields, fewer than in version 1", len(all))
-	}
-	var old []string
-	for _, l := range all {
-		if slices.Contains(known, l.path) {
-			old = append(old, l.path)
-			continue
+	return strings.Fields(string(b))
+}
+
+// A command with any field that a version did not know makes a node of that version stop,
+// so it must not say that it needs no more. Whoever adds a field adds it to needs, under
+// a new version if this one is released.
+func TestNeedsKnowsEveryNewField(t *testing.T) {
+	for version := 1; version < StateVersion; version++ {
+		known := fieldsOf(t, version)
+		all := leaves(reflect.TypeFor[Command](), "", nil)
+		if len(all) <= len(known) {
+			t.Fatalf("found %d fields, fewer than in version %d", len(all), version)
 		}
-		var c Command
-		l.fill(reflect.ValueOf(&c).Elem())
-		if c.operation() == nil {
-			t.Errorf("%s: no operation", l.path)
-		} else if c.Needs() < 2 {
-			t.Errorf("%s: a command that has it needs version %d", l.path, c.Needs())
+		var old []string
+		for _, l := range all {
+			if slices.Contains(known, l.path) {
+				old = append(old, l.path)
+				continue
+			}
+			var c Command
+			l.fill(reflect.ValueOf(&c).Elem())
+			if c.operation() == nil {
+				t.Errorf("%s: no operation", l.path)
+			} else if c.Needs() <= version {
+				t.Errorf("%s: a command that has it needs version %d", l.path, c.Needs())
+			}
 		}
-	}
-	for _, path := range known {
-		if !slices.Contains(old, path) {
-			t.Errorf("%s is gone: logs that have it can't be read", path)
+		for _, path := range known {
+			if !slices.Contains(old, path) {
+				t.Errorf("%s is gone: logs that have it can't be read", path)
+			}
 		}
 	}
 }
 
-// What version 1 can read is not kept from it.
+// What a version can read is not kept from it.
 func TestNeedsNoMore(t *testing.T) {
-	b, err := os.ReadFile("testdata/version1.fields")
-	if err != nil {
-		t.Fatal(err)
-	}
-	full := map[int]*Command{} // by operation, with every field of version 1
-	for _, l := range leaves(reflect.TypeFor[Command](), "", nil) {
-		if op := l.index[0]; op > 0 && slices.Contains(strings.Fields(string(b)), l.path) {
-			if full[op] == nil {
-				full[op] = new(Command)
+	for version, operations := range map[int]int{1: 11, 2: 25} {
+		known := fieldsOf(t, version)
+		full := map[int]*Command{} // by operation, with every field of the version
+		for _, l := range leaves(reflect.TypeFor[Command](), "", nil) {
+			if op := l.index[0]; op > 0 && slices.Contains(known, l.path) {
+				if full[op] == nil {
+					full[op] = new(Command)
+				}
+				l.fill(reflect.ValueOf(full[op]).Elem())
 			}
-			l.fill(reflect.ValueOf(full[op]).Elem())
 		}
-	}
-	if len(full) != 11 {
-		t.Fatalf("got %d operations", len(full))
-	}
-	for _, c := range full {
-		if c.Needs() != 1 {
-			t.Errorf("%s needs version %d", encode(t, *c), c.Needs())
+		if len(full) != operations {
+			t.Fatalf("version %d: got %d operations", version, len(full))
+		}
+		for _, c := range full {
+			if c.Needs() > version {
+				t.Errorf("%s needs version %d, and version %d knows all of it", encode(t, *c), c.Needs(), version)
+			}
 		}
 	}
 }
@@ -183,7 +191,7 @@ func TestAllows(t *testing.T) {
 	}
 	d.must(describe("n1"))
 	allows(fleet, "")
-	if v := d.View(); v.StateVersion() != 2 || v.MinStateVersion() != 2 {
+	if v := d.View(); v.StateVersion() != 2 || v.MinStateVersion() != StateVersion {
 		t.Errorf("got version %d in use, %d the least", v.StateVersion(), v.MinStateVersion())
 	}
 	d.must(fleet)
@@ -192,6 +200,31 @@ func TestAllows(t *testing.T) {
 		t.Errorf("got %q, want %q", msg, want)
 	}
 	d.fails(Command{PutNode: &PutNode{Node: testNode("n2")}}, api.CodeConflict)
+}
+
+// A service has no secret variables while a node would stop at them.
+func TestAllowsSecretEnv(t *testing.T) {
+	d := drive(t)
+	old := func(n *api.Node) { n.StateVersion = 2 }
+	d.must(describe("n1"))
+	d.must(describe("n2", old))
+	secret := testService("app", func(s *api.Service) { s.Env, s.SecretEnv = map[string]string{"KEY": "sesame"}, []string{"KEY"} })
+	const want = "propose command: it needs version 3 of the state, node node-n2 (n2) understands version 2: run a newer ten there, or remove it"
+	for _, c := range []Command{putService(secret), {SyncFile: &SyncFile{Node: "n1", Services: []api.Service{secret}}}} {
+		if err := d.View().Allows(&c); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	d.must(describe("n2"))
+	c := putService(secret)
+	if err := d.View().Allows(&c); err != nil {
+		t.Error(err)
+	}
+	d.must(c)
+	d.fails(describe("n3", old), api.CodeConflict)
+	if s := string(snapshotOf(t, d.View())); !strings.Contains(s, `"state_version":3}`) {
+		t.Errorf("the header does not say that it takes version 3:\n%s", s)
+	}
 }
 
 // A build of version 1 refuses a snapshot that it would misread, and reads all others:
@@ -207,8 +240,8 @@ func TestSnapshotNeedsItsVersion(t *testing.T) {
 	if !strings.Contains(good, `"state_version":2}`) {
 		t.Errorf("the header does not say that it takes version 2:\n%s", good)
 	}
-	newer := strings.Replace(good, `"state_version":2`, `"state_version":3`, 1)
+	newer := strings.Replace(good, `"state_version":2`, fmt.Sprintf(`"state_version":%d`, StateVersion+1), 1)
 	if err := New().Restore(strings.NewReader(newer)); err == nil {
-		t.Error("a snapshot of version 3 was restored")
+		t.Error("a snapshot of the next version was restored")
 	}
 }
