@@ -28,6 +28,7 @@ func platformHooks() hooks {
 			if err != nil {
 				return nil, nil, err
 			}
+			cfg = cfg.Redacted()
 			text := cfg.Render()
 			if cfg.File != "" {
 				text = append([]byte("# "+cfg.File+"\n"), text...)

@@ -38,6 +38,8 @@ func (a *app) serviceCommand() *cobra.Command {
 	}
 	get := &cobra.Command{
 		Use: "get NAME", Short: "Print a service as JSON, as 'apply' takes it", Args: between(1, 1),
+		Long: "Prints a service as JSON, as 'apply' takes it. The values of secret variables are not in it;\n" +
+			"'apply' keeps those that it is not given.",
 		Example:           "  ten service get notes",
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -147,6 +147,7 @@ func TestSpecSum(t *testing.T) {
 		"command":      {func(s *api.Service) { s.Command = "/x" }, true},
 		"args":         {func(s *api.Service) { s.Args = []string{"x"} }, true},
 		"env":          {func(s *api.Service) { s.Env = map[string]string{"A": "b"} }, true},
+		"secret_env":   {func(s *api.Service) { s.SecretEnv = []string{"VERSION"} }, false},
 		"workdir":      {func(s *api.Service) { s.Workdir = "/x" }, true},
 		"isolation":    {func(s *api.Service) { s.Isolation = api.IsolationNamespace }, true},
 		"socket":       {func(s *api.Service) { s.Socket = "/x" }, true},

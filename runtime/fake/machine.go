@@ -26,7 +26,8 @@ type Behaviour struct {
 	Output string
 	// Listen makes it answer HTTP, on "tcp", at PORT of its environment on 127.0.0.1, or
 	// on "unix", at SOCKET_PATH, from ReadyAfter the start on. It ends with code 1 when
-	// it can't listen. The default Handler answers with the name of the instance.
+	// it can't listen. The default Handler answers with the name of the instance, and
+	// GET /env with its environment, a variable a line.
 	Listen     string
 	ReadyAfter time.Duration
 	Handler    http.Handler

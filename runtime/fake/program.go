@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -109,8 +110,9 @@ func (p *program) run() {
 func (p *program) server() *http.Server {
 	handler := p.behaviour.Handler
 	if handler == nil {
+		says := map[string]string{"/env": strings.Join(p.spec.Env, "\n") + "\n"}
 		name := p.spec.Ref.String() + "\n"
-		handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
+		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, cmp.Or(says[r.URL.Path], name)) })
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -100,6 +101,7 @@ command = "app"
 args = ["serve", "--port", "{port}"]
 workdir = "sub"
 env = { GREETING = "hello \"{id}\"", "odd.name" = "\u0001" }
+secret_env = ["GREETING"]
 socket = "/run/{name}-{id}.sock"
 health = "/health"
 health_interval = 3
@@ -163,7 +165,7 @@ func TestFull(t *testing.T) {
 		},
 		Services: []*api.Service{{
 			Name: "web", Command: "app", Args: []string{"serve", "--port", "{port}"}, Workdir: filepath.Join(dir, "sub"),
-			Env:    map[string]string{"GREETING": `hello "{id}"`, "odd.name": "\x01"},
+			Env: map[string]string{"GREETING": `hello "{id}"`, "odd.name": "\x01"}, SecretEnv: []string{"GREETING"},
 			Socket: "/run/{name}-{id}.sock", Health: "/health", HealthInterval: api.Seconds(3),
 			Isolation: api.IsolationProcess, IdleTimeout: api.Seconds(60), StartupTimeout: 5.5e9,
 			RequestTimeout: api.Seconds(90), StopTimeout: api.Seconds(2), Restart: api.RestartOnFailure,
@@ -271,6 +273,33 @@ func TestRenderRoundTrip(t *testing.T) {
 				t.Error("rendering again differs")
 			}
 		})
+	}
+}
+
+// What is shown has the names of secret variables, and can't be taken for the file.
+func TestRedacted(t *testing.T) {
+	c, dir := load(t, "[service.a]\ncommand = \"app\"\nenv = { PLAIN = \"1\", KEY = \"sesame\" }\nsecret_env = [\"KEY\"]\n[service.b]\ncommand = \"app\"\n")
+	shown := c.Redacted()
+	asJSON, err := json.Marshal(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(shown.Render()), string(asJSON)} {
+		if strings.Contains(text, "sesame") || !strings.Contains(text, "PLAIN") || !strings.Contains(text, "KEY") {
+			t.Errorf("it is shown as\n%s", text)
+		}
+	}
+	if c.Services[0].Env["KEY"] != "sesame" {
+		t.Error("the configuration itself has lost its value")
+	}
+	again := filepath.Join(dir, "shown.toml")
+	if err := os.WriteFile(again, shown.Render(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := options(dir)
+	o.File = again
+	if _, err := Load(o); err == nil || !strings.Contains(err.Error(), `service.a.secret_env: got "KEY", want names that are in env`) {
+		t.Errorf("loaded again: %v", err)
 	}
 }
 

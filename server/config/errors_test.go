@@ -126,11 +126,11 @@ instances.c = "x"
 		`FILE:7: service.a.args[2]: got true, want text in quotes`,
 		`FILE:8: service.a.health: got false, want text in quotes`,
 		`FILE:9: service.a.storage_persist: got "yes", want true or false`,
-		`FILE:10: service.a.env.B: got 2, want text in quotes`,
+		`FILE:10: service.a.env.B: got a number, want text in quotes`,
 		`FILE:11: service.a.env."c d": got a list, want text in quotes`,
 		`FILE:12: service.b: got "app", want a table (write [service.NAME])`,
 		`FILE:14: service.c.args: got "x y", want a list of texts in quotes`,
-		`FILE:15: service.c.env: got "A=1", want a table of texts in quotes`,
+		`FILE:15: service.c.env: got a text, want a table of texts in quotes`,
 		`FILE:16: service.c.idle_timeout: got the date or time 1979-05-27, want a number of seconds or text such as "90s" or "5m", 0s or more`,
 		`FILE:17: service.c.restart: got a table, want one of "always", "on-failure", "never"`,
 		`FILE:18: instances.c: got "x", want a list of ids in quotes`,
@@ -226,6 +226,7 @@ vsock_port = 70000
 max_instances = 0
 health_interval = 0.01
 env = { "A=B" = "x" }
+secret_env = ["KEY"]
 `, []string{
 		`FILE:4: service.a.health: got "health", want an HTTP path that starts with /`,
 		`FILE:5: service.a.isolation: got "docker", want one of "process", "namespace", "sandbox", "wasm", "firecracker", "qemu"`,
@@ -245,6 +246,7 @@ env = { "A=B" = "x" }
 		`FILE:20: service.a.max_instances: got 0, want a whole number from 1 to 1000000`,
 		`FILE:21: service.a.health_interval: got "10ms", want a duration from 100ms to 8760h`,
 		`FILE:22: service.a.env: got "A=B", want names without = or NUL`,
+		`FILE:23: service.a.secret_env: got "KEY", want names that are in env`,
 	}},
 	{"settings", `
 [settings]

@@ -87,6 +87,8 @@ var serviceKeys = []key[api.Service]{
 		func(s *api.Service) *string { return &s.Workdir }),
 	table("env", "environment; {name} {id} {data_dir} {port} {socket} are replaced",
 		func(s *api.Service) *map[string]string { return &s.Env }),
+	list("secret_env", "names in env whose values only the programs are told: no answer of the API, and so no state of Terraform, has them",
+		func(s *api.Service) *[]string { return &s.SecretEnv }),
 	text("socket", "unix socket that the program listens on instead of $PORT, relative to the instance's data",
 		func(s *api.Service) *string { return &s.Socket }),
 	text("health", "HTTP path whose 200 means healthy", func(s *api.Service) *string { return &s.Health }),

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tenement-fleet/tenement/api"
 )
 
 // Render writes the configuration as a tenement.toml with every default spelled out.
@@ -32,6 +34,16 @@ func (c *Config) Render() []byte {
 		renderTable(&b, []string{"routing"}, routingKeys, r)
 	}
 	return b.Bytes()
+}
+
+// Redacted returns the configuration as it is shown: without the values of secret variables.
+func (c *Config) Redacted() *Config {
+	r := *c
+	r.Services = make([]*api.Service, len(c.Services))
+	for i, s := range c.Services {
+		r.Services[i] = s.Redacted()
+	}
+	return &r
 }
 
 // renderTable writes a table and then those below it.

@@ -37,9 +37,12 @@ func readTable[T any](l *loader, path []string, prefix string, values map[string
 }
 
 // badValue reports a value that a key does not allow; of a collection of texts, each
-// element that is none.
+// element that is none. Those of an environment may be secrets, and are not repeated.
 func (l *loader) badValue(at []string, v any, want string) {
-	before := len(l.problems)
+	before, shown := len(l.problems), shown
+	if at[len(at)-1] == "env" {
+		shown = kindOf
+	}
 	switch v := v.(type) {
 	case []any:
 		for i, item := range v {

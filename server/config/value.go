@@ -229,6 +229,24 @@ func shown(v any) string {
 	}
 }
 
+// kindOf says what a decoded value is, and not which.
+func kindOf(v any) string {
+	switch v.(type) {
+	case string:
+		return "a text"
+	case int64, float64:
+		return "a number"
+	case bool:
+		return "a truth value"
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "a table"
+	default:
+		return "a date or time"
+	}
+}
+
 // quoted is strconv.Quote, shortened.
 func quoted(s string) string {
 	const most = 120

@@ -32,6 +32,9 @@ var secrets = map[string]string{
 	"admin": fakeSecret("aaaaaaaaaaaa"), "tenant alice": fakeSecret("bbbbbbbbbbbb"), "tenant bob": fakeSecret("cccccccccccc"),
 }
 
+// sesame is the value of the secret variable that every service of the fixture has.
+const sesame = "open-sesame"
+
 func fakeSecret(id string) string {
 	s, _, _, err := api.NewSecret(strings.NewReader(strings.Repeat(id[:1], 38)))
 	if err != nil {
@@ -94,7 +97,8 @@ func (f *fixture) fill(t testing.TB) {
 		if name == "filed" {
 			source = api.SourceFile
 		}
-		s := &api.Service{Name: name, Command: "run", Source: source, Env: map[string]string{"KEY": "hunter2"}, StorageQuota: 2 * api.MiB}
+		s := &api.Service{Name: name, Command: "run", Source: source, StorageQuota: 2 * api.MiB}
+		s.Env, s.SecretEnv = map[string]string{"KEY": "hunter2", "PASSWORD": sesame}, []string{"PASSWORD"}
 		s.SetDefaults()
 		_, err := f.cluster.PutService(ctx, s, nil)
 		errs = append(errs, err)

@@ -70,6 +70,11 @@ func (s *Server) plan(c *call, req *api.PlanRequest) (api.PlanResult, error) {
 		}
 		req.Drain[n] = node.ID
 	}
+	if svc := req.Service; svc != nil {
+		if cur, ok := c.view.Service(svc.Name); ok {
+			svc.KeepSecrets(cur)
+		}
+	}
 	for _, i := range req.Instances {
 		if i == nil {
 			return api.PlanResult{}, &api.FieldError{Field: "instances", Got: "null", Want: "an instance"}

@@ -8,34 +8,68 @@ import (
 )
 
 func (s *Server) listServices(c *call) (list[*api.Service], error) {
-	return list[*api.Service](c.view.Services()), nil
+	return func(yield func(*api.Service) bool) {
+		for svc := range c.view.Services() {
+			if !yield(svc.Redacted()) {
+				return
+			}
+		}
+	}, nil
 }
 
-func (s *Server) getService(c *call) (*api.Service, error) { return serviceIn(c.view, c.name) }
+func (s *Server) getService(c *call) (*api.Service, error) {
+	return redacted(serviceIn(c.view, c.name))
+}
 
+// redacted is a service as it is answered: no secret leaves by the API, whoever asks.
+func redacted(svc *api.Service, err error) (*api.Service, error) {
+	if err != nil {
+		return nil, err
+	}
+	return svc.Redacted(), nil
+}
+
+// putService keeps the values of secret variables that are named without one: what was
+// read can be put back. Where it kept any it makes sure that they were the newest.
 func (s *Server) putService(c *call, svc *api.Service) (*api.Service, error) {
 	if err := agree("name", &svc.Name, c.name); err != nil {
 		return nil, err
 	}
-	cur, exists := c.view.Service(c.name)
-	if exists && cur.Source == api.SourceFile {
-		return nil, ofFile("service " + c.name)
-	}
 	// What the cluster writes is not the client's to set.
 	svc.Source, svc.Revision, svc.CreatedAt, svc.UpdatedAt = api.SourceAPI, 0, time.Time{}, time.Time{}
-	svc.SetDefaults()
-	if err := svc.Validate(); err != nil {
-		return nil, err
+	const attempts = 8
+	for attempt := 1; ; attempt++ {
+		next, kept := svc.Clone(), false
+		cur, exists := c.view.Service(c.name)
+		var revision uint64
+		if exists {
+			if cur.Source == api.SourceFile {
+				return nil, ofFile("service " + c.name)
+			}
+			revision, kept = cur.Revision, next.KeepSecrets(cur)
+		}
+		next.SetDefaults()
+		if err := next.Validate(); err != nil {
+			return nil, err
+		}
+		ifMatch, err := c.args.ifMatch(revision, exists)
+		if err != nil {
+			return nil, err
+		}
+		again := kept && ifMatch == nil && attempt < attempts
+		if kept {
+			ifMatch = &revision
+		}
+		out, err := s.cfg.Cluster.PutService(c.ctx, next, ifMatch)
+		if !again || !isStale(err) {
+			return redacted(out, err)
+		}
+		view, err := s.cfg.Consistent(c.ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.view = view
 	}
-	var revision uint64
-	if exists {
-		revision = cur.Revision
-	}
-	ifMatch, err := c.args.ifMatch(revision, exists)
-	if err != nil {
-		return nil, err
-	}
-	return s.cfg.Cluster.PutService(c.ctx, svc, ifMatch)
 }
 
 func (s *Server) deleteService(c *call) (none, error) {

@@ -157,12 +157,14 @@ func (e *sse) sendEvent(ev *api.Event, last bool) error {
 	if last {
 		id = uintText(ev.Index)
 	}
+	shown := *ev
 	if ev.Token != nil {
-		c := *ev
-		c.Token = ev.Token.Redacted()
-		ev = &c
+		shown.Token = ev.Token.Redacted()
 	}
-	return e.send(id, string(ev.Type), ev)
+	if ev.Service != nil {
+		shown.Service = ev.Service.Redacted()
+	}
+	return e.send(id, string(ev.Type), &shown)
 }
 
 // ended drops the error that a stream ended with: its answer was begun long ago, and that

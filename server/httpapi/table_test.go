@@ -122,6 +122,9 @@ func testRouteByRole(t *testing.T, e *endpoint, path, role, object string) {
 	if w.Header().Get(api.HeaderIndex) == "" {
 		t.Error("no index in the answer")
 	}
+	if strings.Contains(w.Body.String()+f.audit.String(), sesame) {
+		t.Errorf("the value of a secret variable is told: %s%s", w.Body, f.audit)
+	}
 	if e.mutates() != strings.Contains(f.audit.String(), `"msg":"audit"`) {
 		t.Errorf("audit log %q", f.audit)
 	}
