@@ -76,7 +76,7 @@ func generate(t *testing.T, dir string) {
 	}
 	cmd := exec.Command("go", "tool", "-modfile=tools/go.mod", "tfplugindocs", "generate", "--provider-name=ten", "--provider-dir="+root,
 		"--providers-schema="+schema, "--examples-dir=terraform/docs/examples", "--website-source-dir=terraform/docs/templates", "--rendered-website-dir="+into)
-	cmd.Dir = root
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0") // one build of it, under the race detector too
 	if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte("does not exist")) {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
