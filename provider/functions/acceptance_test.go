@@ -25,8 +25,11 @@ command = "./server --port {port}"
 isolation = "process"
 idle_timeout = 300
 
+secret_env = ["KEY"]
+
 [service.web.env]
 MODE = "live"
+KEY = "sesame"
 
 [service.web.placement]
 constraints = ["zone = eu-1"]
@@ -72,6 +75,9 @@ resource "ten_instance" "one" {
   id         = local.file.instances["job:one"].id
   depends_on = [ten_service.job]
 }
+output "secret" {
+  value = join(",", local.file.services["web"].secret_env)
+}
 output "url" {
   value = provider::ten::instance_url(ten_instance.one.ref, "http://localhost:8080")
 }
@@ -86,6 +92,8 @@ output "ref" {
 		resource.TestStep{Config: config, ConfigStateChecks: []statecheck.StateCheck{
 			is("ten_service.web", "command", "/srv/app/server"),
 			is("ten_service.web", "workdir", "/srv/app"),
+			statecheck.ExpectKnownValue("ten_service.web", tfjsonpath.New("env"), knownvalue.MapExact(map[string]knownvalue.Check{"MODE": knownvalue.StringExact("live")})),
+			statecheck.ExpectKnownOutputValue("secret", knownvalue.StringExact("KEY")),
 			statecheck.ExpectKnownValue("ten_service.web", tfjsonpath.New("max_restarts"), knownvalue.Int64Exact(7)),
 			statecheck.ExpectKnownValue("ten_service.web", tfjsonpath.New("placement").AtMapKey("constraints").AtSliceIndex(0), knownvalue.StringExact("zone = eu-1")),
 			statecheck.ExpectKnownValue("ten_service.web", tfjsonpath.New("spawn_on_request"), knownvalue.Bool(true)),

@@ -24,7 +24,8 @@ func NewTenementTOML(parse ParseFile) func() function.Function {
 		Summary: "What a tenement.toml declares",
 		MarkdownDescription: "Reads the text of a `tenement.toml` by the server's own rules: an object of `services`, by name, each with the attributes of " +
 			"`ten_service`, and `instances`, by `service:id`, each of `service` and `id`. Both are made for `for_each`. What `[settings]` says of services is " +
-			"in them; `[routing]` and `[cluster]` are the server's own.\n\n" +
+			"in them; `[routing]` and `[cluster]` are the server's own. " +
+			"Of the variables in a service's `secret_env` the names are there, not the values: give those by `env_wo`.\n\n" +
 			"A second argument is the directory that the file has on the servers, from which relative paths start; without it they stay as they are.",
 		Parameters:        []function.Parameter{function.StringParameter{Name: "text", MarkdownDescription: "The text, usually of `file(\"tenement.toml\")`."}},
 		VariadicParameter: function.StringParameter{Name: "dir", MarkdownDescription: "The file's directory on the servers, an absolute path; at most one."},

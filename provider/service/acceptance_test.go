@@ -179,40 +179,6 @@ func TestServiceDrift(t *testing.T) {
 	)
 }
 
-// A secret reaches the server and nothing that Terraform writes; it is written again when
-// its version changes, and only then.
-func TestServiceSecrets(t *testing.T) {
-	c := acctest.Start(t, 1, acctest.Config{})
-	config := func(value string, version int, rest string) string {
-		return c.HCL("%s", service("web", fmt.Sprintf(`command = "true"
-  env = { PLAIN = "1" }
-  env_wo = { SECRET = %q }
-  env_wo_version = %d
-  %s`, value, version, rest)))
-	}
-	has := func(want string) resource.TestCheckFunc {
-		return func(s *terraformState) error {
-			got, err := c.Client.Service(t.Context(), "web")
-			if err != nil {
-				return err
-			}
-			if got.Env["SECRET"] != want || got.Env["PLAIN"] != "1" {
-				return fmt.Errorf("the environment is %v, want SECRET=%s", got.Env, want)
-			}
-			if text := fmt.Sprint(s); strings.Contains(text, "hunter") {
-				return fmt.Errorf("the state has the secret: %s", text)
-			}
-			return nil
-		}
-	}
-	acctest.Run(t,
-		resource.TestStep{Config: config("hunter1", 1, ""), Check: has("hunter1")},
-		resource.TestStep{Config: config("hunter2", 1, ""), Check: has("hunter1"), ConfigPlanChecks: planned(plancheck.ResourceActionNoop)},
-		resource.TestStep{Config: config("hunter3", 1, `idle_timeout = "1m"`), Check: has("hunter1")},
-		resource.TestStep{Config: config("hunter4", 2, ""), Check: has("hunter4"), ConfigPlanChecks: planned(plancheck.ResourceActionUpdate)},
-	)
-}
-
 // A service is not removed with what somebody else has declared of it.
 func TestServiceInUse(t *testing.T) {
 	c := acctest.Start(t, 1, acctest.Config{})

@@ -29,7 +29,7 @@ func NewData() datasource.DataSource {
 		Computed: true, ElementType: types.StringType,
 		MarkdownDescription: "Always null: values may be secret, and a data source's are kept in the state. See `env_names`.",
 	}
-	all["env_names"] = schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "The names of the variables in its environment."}
+	all["env_names"] = schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "The names of the variables in its environment, secret ones included."}
 	all["source"] = schema.StringAttribute{Computed: true, MarkdownDescription: "Who declared it: `api` (Terraform is one of those) or `file`."}
 	return data.New(&data.Kind[DataModel]{
 		Type: "service", Title: "service",
@@ -39,7 +39,9 @@ func NewData() datasource.DataSource {
 			if err != nil {
 				return err
 			}
-			m.EnvNames = managed.TextList(m.EnvNames, slices.Sorted(maps.Keys(s.Env)))
+			names := slices.AppendSeq(slices.Clone(s.SecretEnv), maps.Keys(s.Env))
+			slices.Sort(names)
+			m.EnvNames = managed.TextList(m.EnvNames, names)
 			m.Source = types.StringValue(string(s.Source))
 			s.Env = nil
 			if diags := m.Flatten(ctx, s); diags.HasError() {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -21,6 +22,7 @@ type Spec struct {
 	Args           types.List   `tfsdk:"args"`
 	Workdir        types.String `tfsdk:"workdir"`
 	Env            types.Map    `tfsdk:"env"`
+	SecretEnv      types.List   `tfsdk:"secret_env"`
 	Socket         types.String `tfsdk:"socket"`
 	Health         types.String `tfsdk:"health"`
 	HealthInterval units.Value  `tfsdk:"health_interval"`
@@ -67,14 +69,14 @@ func defaults() *api.Service {
 	return s
 }
 
-// Expand implements managed.Model. The write-only variables are not in it.
+// Expand implements managed.Model. Of secret variables the names are in it, not the values.
 func (m *Spec) Expand(ctx context.Context) (*api.Service, diag.Diagnostics) {
 	d := defaults()
 	rules, diags := placement.Expand(ctx, m.Placement)
 	persist := m.StoragePersist.IsNull() || m.StoragePersist.IsUnknown() || m.StoragePersist.ValueBool()
 	s := &api.Service{
 		Name: m.Name.ValueString(), Command: m.Command.ValueString(), Args: managed.Texts(m.Args),
-		Workdir: m.Workdir.ValueString(), Env: managed.Map(m.Env), Socket: m.Socket.ValueString(),
+		Workdir: m.Workdir.ValueString(), Env: managed.Map(m.Env), SecretEnv: managed.Texts(m.SecretEnv), Socket: m.Socket.ValueString(),
 		Health: m.Health.ValueString(), HealthInterval: m.HealthInterval.Duration(d.HealthInterval),
 		Isolation:   managed.TextOr(m.Isolation, d.Isolation),
 		IdleTimeout: m.IdleTimeout.Duration(0), StartupTimeout: m.StartupTimeout.Duration(d.StartupTimeout),
@@ -154,8 +156,19 @@ func (m *Spec) flattenProgram(s *api.Service) {
 	}
 	m.Name = types.StringValue(s.Name)
 	m.Workdir = managed.Text(m.Workdir, s.Workdir)
-	m.Env = managed.TextMap(m.Env, s.Env)
+	m.flattenEnv(s)
 	m.Socket = managed.Text(m.Socket, s.Socket)
 	m.Health = managed.Text(m.Health, s.Health)
 	m.Isolation = types.StringValue(string(s.Isolation))
+}
+
+// flattenEnv keeps secrets out of the state: also one that somebody has made plain, while
+// it is secret here. The next plan will say so.
+func (m *Spec) flattenEnv(s *api.Service) {
+	plain := maps.Clone(s.Redacted().Env)
+	for _, name := range managed.Texts(m.SecretEnv) {
+		delete(plain, name)
+	}
+	m.Env = managed.TextMap(m.Env, plain)
+	m.SecretEnv = managed.TextList(m.SecretEnv, s.SecretEnv)
 }

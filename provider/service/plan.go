@@ -16,11 +16,13 @@ import (
 // plan tells the dry runs of the service's instances what it will be, and those who
 // change it whether the instances that there are would still find a node.
 func plan(ctx context.Context, p managed.Planning[Model]) {
+	planSecrets(ctx, p)
 	m := p.Plan
 	if m.Name.IsUnknown() || !p.Remote.Known() {
 		return
 	}
 	s, diags := m.Expand(ctx)
+	s.SecretEnv = nil // the values are not known before the apply, and have no say in where
 	p.Response.Diagnostics.Append(diags...)
 	if !known(p.Request.Plan) {
 		p.Remote.WillPut(s.Name, nil)
@@ -30,7 +32,8 @@ func plan(ctx context.Context, p managed.Planning[Model]) {
 	if p.State == nil || p.State.Name.ValueString() != s.Name {
 		return
 	}
-	if was, _ := p.State.Expand(ctx); same(was, s) {
+	was, _ := p.State.Expand(ctx)
+	if was.SecretEnv = nil; same(was, s) {
 		return
 	}
 	res, err := p.Remote.DryRun(ctx, s.Name, api.PlanRequest{Service: s})
@@ -81,7 +84,7 @@ func known(plan tfsdk.Plan) bool {
 		return false
 	}
 	for name, v := range all {
-		if !strings.HasPrefix(name, "env") && !v.IsFullyKnown() {
+		if !strings.HasPrefix(name, "env") && name != "secret_env" && !v.IsFullyKnown() {
 			return false
 		}
 	}

@@ -56,13 +56,13 @@ var kind = sync.OnceValue(func() *managed.Kind[Model, api.Service, *Model] {
 			}
 			return nil
 		},
-		InUse: inUse, Secrets: secrets, Conceal: conceal, Check: check, Plan: plan,
+		InUse: inUse, Secrets: secrets, Check: check, Plan: plan,
 	}
 })
 
-// same compares what users write, whoever did.
+// same compares what users write, whoever did, as far as the API tells.
 func same(a, b *api.Service) bool {
-	x, y := *a, *b
+	x, y := *a.Redacted(), *b.Redacted()
 	x.Source, y.Source, x.SourceNode, y.SourceNode = "", "", "", ""
 	return x.Equal(&y)
 }
@@ -138,7 +138,10 @@ func yesNo(about string, byDefault bool) schema.BoolAttribute {
 	}
 }
 
-const placeholders = " May hold the placeholders `{name}`, `{id}`, `{data_dir}`, `{port}` and `{socket}`."
+const (
+	placeholders = " May hold the placeholders `{name}`, `{id}`, `{data_dir}`, `{port}` and `{socket}`."
+	microVM      = ", for the levels `firecracker` and `qemu`, which no node offers yet."
+)
 
 func resourceSchema() schema.Schema {
 	all := attributes()
@@ -164,22 +167,26 @@ func attributes() map[string]schema.Attribute {
 		"env_wo": schema.MapAttribute{
 			Optional: true, Sensitive: true, WriteOnly: true, ElementType: types.StringType,
 			MarkdownDescription: "More of the program's environment, which Terraform keeps neither in the state nor in the plan. Write-only: needs Terraform 1.11. " +
-				"Values are written when the service is created, when a name is new, and when `env_wo_version` changes. " +
-				"An import can't tell secret variables from others: it reads all of them into `env`.",
+				"Values are written when the service is created, when a name is new, and when `env_wo_version` changes; the cluster tells them to the programs only. " +
+				"Left out, the service keeps the secret variables that it has; `{}` removes them.",
 		},
 		"env_wo_version": schema.Int64Attribute{Optional: true, MarkdownDescription: "Change it to have the values of `env_wo` written again."},
-		"socket":         optional("The unix socket on which the program listens instead of PORT." + placeholders),
-		"health":         optional("The HTTP path whose 200 means healthy. Without one, accepting connections does."),
-		"isolation":      choice("How strongly instances are set apart.", d.Isolation, api.Isolations()),
-		"restart":        choice("When a program that ended is started again.", d.Restart, api.RestartPolicies()),
+		"secret_env": schema.ListAttribute{
+			Computed: true, ElementType: types.StringType,
+			MarkdownDescription: "The names of the service's secret variables: those of `env_wo`, or what it has where that is left out. Their values are nowhere in Terraform.",
+		},
+		"socket":    optional("The unix socket on which the program listens instead of PORT." + placeholders),
+		"health":    optional("The HTTP path whose 200 means healthy. Without one, accepting connections does."),
+		"isolation": choice("How strongly instances are set apart; `ten doctor` tells what works on a server.", d.Isolation, api.Isolations()),
+		"restart":   choice("When a program that ended is started again.", d.Restart, api.RestartPolicies()),
 		"max_restarts": number("How many restarts within `restart_window` are allowed; one more and the instance is failed. -1 allows none.",
 			d.MaxRestarts, int64validator.NoneOf(0)),
-		"cpu_shares":       amount("The share of CPU, 1 to 10000; 1024 counts as one CPU when a node is chosen."),
-		"storage_persist":  yesNo("Whether an instance's data stays when it is stopped.", true),
-		"kernel":           optional("microVM: the kernel's path."),
-		"rootfs":           optional("microVM: the root filesystem's path."),
-		"vcpus":            amount("microVM: its CPUs."),
-		"vsock_port":       amount("microVM: the vsock port that the program listens on."),
+		"cpu_shares":       amount("The share of CPU, 1 to 10000; 1024 counts as one CPU when a node is chosen. Not enforced yet."),
+		"storage_persist":  yesNo("Whether an instance's data stays when it is stopped or removed; falling asleep never removes any.", true),
+		"kernel":           optional("The kernel's path" + microVM),
+		"rootfs":           optional("The root filesystem's path" + microVM),
+		"vcpus":            amount("Its CPUs" + microVM),
+		"vsock_port":       amount("The vsock port that the program listens on" + microVM),
 		"spawn_on_request": yesNo("Whether a request for an unknown id creates that instance.", false),
 		"max_instances":    number("How many instances it may have.", d.MaxInstances),
 		"placement":        placement.Attribute("Which nodes may run its instances, and which do so best. Left out: any node, spread over nodes."),
@@ -200,7 +207,7 @@ func times(all map[string]schema.Attribute, d *api.Service) {
 	all["restart_window"] = duration("The window of `max_restarts`.", d.RestartWindow)
 	all["backoff_base"] = duration("The wait before the first restart; it doubles.", d.BackoffBase)
 	all["backoff_max"] = duration("The longest wait before a restart.", d.BackoffMax)
-	all["memory_limit"] = size("The memory that an instance may use, such as `512MiB`. Left out: no limit.")
-	all["storage_quota"] = size("How large an instance's data may become.")
-	all["memory"] = size("microVM: its memory.")
+	all["memory_limit"] = size("The memory that an instance may use, such as `512MiB`: it counts when a node is chosen, and is not enforced yet. Left out: no limit.")
+	all["storage_quota"] = size("How large an instance's data may become: it counts when a node is chosen, and is told, not enforced yet. Left out: no limit.")
+	all["memory"] = size("Its memory" + microVM)
 }

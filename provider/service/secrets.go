@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 
@@ -14,62 +13,61 @@ import (
 	"github.com/tenement-fleet/tenement/provider/internal/managed"
 )
 
-// secretsKey is where the private state has the names, never the values, of the variables
-// that came from env_wo: reading leaves them out.
-const secretsKey = "env_wo"
+// planSecrets plans the names of the secret variables: one that comes or goes is a change,
+// and so is what somebody else made of them.
+func planSecrets(ctx context.Context, p managed.Planning[Model]) {
+	var given types.Map
+	p.Response.Diagnostics.Append(p.Request.Config.GetAttribute(ctx, path.Root("env_wo"), &given)...)
+	names := slices.Sorted(maps.Keys(managed.Map(given)))
+	if given.IsNull() && p.State != nil {
+		names = without(managed.Texts(p.State.SecretEnv), managed.Map(p.Plan.Env))
+	}
+	planned := managed.TextList(types.ListNull(types.StringType), names)
+	if given.IsUnknown() || given.IsNull() && len(names) > 0 && p.Plan.Env.IsUnknown() {
+		planned = types.ListUnknown(types.StringType)
+	}
+	p.Response.Diagnostics.Append(p.Response.Plan.SetAttribute(ctx, path.Root("secret_env"), planned)...)
+}
 
-// secrets adds env_wo to the environment. What is there already is only written over when
-// env_wo_version has changed: an ephemeral value may be another one every time.
+// secrets adds env_wo to the environment. What the service has already stays, by its name
+// alone, until env_wo_version changes: an ephemeral value may be another one every time.
 func secrets(ctx context.Context, s managed.Secrets[api.Service]) diag.Diagnostics {
 	var given types.Map
 	var was, is types.Int64
 	diags := s.Config.GetAttribute(ctx, path.Root("env_wo"), &given)
 	diags.Append(s.Plan.GetAttribute(ctx, path.Root("env_wo_version"), &is)...)
+	var has []string
 	if s.Current != nil {
 		diags.Append(s.State.GetAttribute(ctx, path.Root("env_wo_version"), &was)...)
+		has = s.Current.SecretEnv
 	}
-	before, problems := secretNames(ctx, s.Private)
-	diags.Append(problems...)
+	if given.IsNull() {
+		s.To.SecretEnv = without(has, s.To.Env)
+		return diags
+	}
 	values := managed.Map(given)
+	s.To.SecretEnv = slices.Sorted(maps.Keys(values))
 	for name, value := range values {
-		if s.Current != nil && was.Equal(is) && slices.Contains(before, name) {
-			if have, ok := s.Current.Env[name]; ok {
-				value = have
-			}
+		if slices.Contains(has, name) && was.Equal(is) {
+			continue
 		}
 		if s.To.Env == nil {
 			s.To.Env = map[string]string{}
 		}
 		s.To.Env[name] = value
 	}
-	text, err := json.Marshal(slices.Sorted(maps.Keys(values)))
-	if err != nil {
-		diags.AddError("Cannot note the names of env_wo", err.Error())
-		return diags
-	}
-	diags.Append(s.Private.SetKey(ctx, secretsKey, text)...)
 	return diags
 }
 
-// conceal takes out of a service what came from env_wo.
-func conceal(ctx context.Context, s *api.Service, p managed.Private) diag.Diagnostics {
-	names, diags := secretNames(ctx, p)
+// without returns the names that no plain variable has.
+func without(names []string, plain map[string]string) []string {
+	var left []string
 	for _, name := range names {
-		delete(s.Env, name)
+		if _, ok := plain[name]; !ok {
+			left = append(left, name)
+		}
 	}
-	return diags
-}
-
-func secretNames(ctx context.Context, p managed.Private) ([]string, diag.Diagnostics) {
-	text, diags := p.GetKey(ctx, secretsKey)
-	var names []string
-	if len(text) == 0 {
-		return nil, diags
-	}
-	if err := json.Unmarshal(text, &names); err != nil {
-		diags.AddError("Cannot read the names of env_wo", err.Error())
-	}
-	return names, diags
+	return left
 }
 
 // check refuses a variable that is both plain and secret.

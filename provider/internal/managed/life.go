@@ -47,7 +47,7 @@ func (r *Resource[M, O, P]) Create(ctx context.Context, req resource.CreateReque
 		return
 	}
 	none := tfsdk.State{Schema: req.Plan.Schema}
-	if !r.secrets(ctx, Secrets[O]{Config: req.Config, Plan: req.Plan, State: none, Private: resp.Private, To: want}, &resp.Diagnostics) {
+	if !r.secrets(ctx, Secrets[O]{Config: req.Config, Plan: req.Plan, State: none, To: want}, &resp.Diagnostics) {
 		return
 	}
 	absent := uint64(0)
@@ -74,8 +74,11 @@ func (r *Resource[M, O, P]) adopt(ctx context.Context, c *client.Client, want *O
 			return nil, err
 		}
 	}
-	if err := r.respell(ctx, c, want, got); err != nil || r.kind.Same(got, want) {
-		return got, err
+	if err := r.respell(ctx, c, want, got); err != nil {
+		return nil, err
+	}
+	if r.kind.Same(got, want) {
+		return r.settle(ctx, c, want, got)
 	}
 	id := strings.Join(r.kind.KeyOf(want), ":")
 	return nil, api.Errorf(api.CodeConflict, "%s exists already, and is not as configured here. Somebody else has made it, or another state has it. "+
@@ -128,7 +131,7 @@ func (r *Resource[M, O, P]) Update(ctx context.Context, req resource.UpdateReque
 		return
 	}
 	summary := "Cannot update " + r.name(want)
-	s := Secrets[O]{Config: req.Config, Plan: req.Plan, State: req.State, Private: resp.Private, To: want}
+	s := Secrets[O]{Config: req.Config, Plan: req.Plan, State: req.State, To: want}
 	if r.kind.Secrets != nil {
 		var err error
 		if s.Current, err = r.kind.Get(ctx, c, r.kind.KeyOf(want)); err != nil {
@@ -161,10 +164,27 @@ func (r *Resource[M, O, P]) again(ctx context.Context, c *client.Client, want *O
 	if err == nil {
 		err = r.respell(ctx, c, want, got)
 	}
-	if err != nil || r.kind.Same(got, want) {
-		return got, err
+	if err != nil {
+		return nil, err
+	}
+	if r.kind.Same(got, want) {
+		return r.settle(ctx, c, want, got)
 	}
 	return nil, r.changed(got)
+}
+
+// settle makes sure that what is the same to look at has the same secrets: they are put
+// once more, which changes nothing if it has.
+func (r *Resource[M, O, P]) settle(ctx context.Context, c *client.Client, want, got *O) (*O, error) {
+	if r.kind.Secrets == nil {
+		return got, nil
+	}
+	at := r.kind.Revision(got)
+	out, err := r.kind.Put(ctx, c, want, &at)
+	if IsCode(err, api.CodeStaleRevision) {
+		return nil, r.changed(got)
+	}
+	return out, err
 }
 
 // changed is the error of a write that somebody else was faster than.
@@ -219,9 +239,6 @@ func (r *Resource[M, O, P]) save(ctx context.Context, c *client.Client, m *M, wa
 		to.diags.AddWarning("Cannot compare "+r.name(got), err.Error())
 	}
 	revision := strconv.FormatUint(r.kind.Revision(got), 10)
-	if r.kind.Conceal != nil {
-		to.diags.Append(r.kind.Conceal(ctx, got, to.private)...)
-	}
 	to.diags.Append(P(m).Flatten(ctx, got)...)
 	to.diags.Append(to.state.Set(ctx, m)...)
 	to.diags.Append(to.private.SetKey(ctx, revisionKey, []byte(revision))...)

@@ -77,10 +77,9 @@ type Kind[M, O any, P Model[M, O]] struct {
 	Claim func(*O) error
 	// Respell spells a part of o as in the other where that means the same to the cluster.
 	Respell func(ctx context.Context, c *client.Client, as, o *O) error
-	// Secrets adds what is in write-only attributes of the configuration to the object.
+	// Secrets adds what is in write-only attributes of the configuration to the object. The
+	// API never answers it, so that Same can't tell.
 	Secrets func(ctx context.Context, s Secrets[O]) diag.Diagnostics
-	// Conceal takes out of an object from the API what must not get into the state.
-	Conceal func(ctx context.Context, o *O, p Private) diag.Diagnostics
 	// Wait returns once the object is as Options.WaitFor wants it, or with the reason why not.
 	Wait func(ctx context.Context, c *client.Client, o *O, waitFor string) error
 	// Plan completes a plan and tells by a dry run what would go wrong.
@@ -104,10 +103,9 @@ type IdentityAttribute struct{ Name, About string }
 
 // Secrets is what Kind.Secrets works with.
 type Secrets[O any] struct {
-	Config  tfsdk.Config // the one place where write-only values are
-	Plan    tfsdk.Plan
-	State   tfsdk.State // null while it is created
-	Private Private
+	Config tfsdk.Config // the one place where write-only values are
+	Plan   tfsdk.Plan
+	State  tfsdk.State // null while it is created
 	// Current is the object as the cluster has it, nil while it is created; To is the one
 	// that will be put.
 	Current, To *O
