@@ -1,0 +1,17 @@
+variable "program" {
+  description = "Path, on the servers, of a program that listens on $PORT and answers GET /health. Default: examples/hello of this repository, which `make examples` builds."
+  type        = string
+  default     = null
+}
+
+variable "replicas" {
+  description = "How many instances the fleet has."
+  type        = number
+  default     = 2
+}
+
+variable "address" {
+  description = "Where the domain of the cluster is reached. Only the outputs use it."
+  type        = string
+  default     = "http://localhost:8080"
+}
