@@ -35,8 +35,11 @@ func voting(s *api.ClusterStatus) (voters int) {
 	return voters
 }
 
-// Kills is how often the leader of a Mortal cluster was killed.
+// Kills is how often the leader was killed; 0 unless the cluster is Mortal.
 func (c *Cluster) Kills() int {
+	if c.mortals == nil {
+		return 0
+	}
 	c.mortals.mu.Lock()
 	defer c.mortals.mu.Unlock()
 	return c.mortals.kills

@@ -118,9 +118,14 @@ func onlyOurs(t *testing.T, c *acctest.Cluster) {
 			t.Errorf("left behind: %+v, %v", tok, err)
 		}
 	}
+	// Of a join token that was made by a leader that died before it could say so nobody has
+	// the text: another one was made, and this one expires.
+	unknown := c.Kills()
 	joins, err := c.Client.JoinTokens(t.Context())
 	for _, tok := range joins {
-		if err != nil || tok.Description != "kept" {
+		if tok.Description == "one run" && unknown > 0 {
+			unknown--
+		} else if err != nil || tok.Description != "kept" {
 			t.Errorf("left behind: %+v, %v", tok, err)
 		}
 	}
