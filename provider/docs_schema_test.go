@@ -169,14 +169,14 @@ func TestSchemasAreTerraforms(t *testing.T) {
 	}
 }
 
-// differ names the innermost places where two trees are not equal.
-func differ(t *testing.T, at string, ours, theirs any) {
+// differ names the innermost places where a tree is not as wanted.
+func differ(t *testing.T, at string, got, want any) {
 	t.Helper()
-	a, ok := ours.(config)
-	b, too := theirs.(config)
+	a, ok := got.(config)
+	b, too := want.(config)
 	if !ok || !too {
-		if !reflect.DeepEqual(ours, theirs) {
-			t.Errorf("%s: %v, terraform says %v", at, ours, theirs)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", at, got, want)
 		}
 		return
 	}
@@ -185,7 +185,7 @@ func differ(t *testing.T, at string, ours, theirs any) {
 	}
 	for name := range b {
 		if _, ok := a[name]; !ok {
-			t.Errorf("%s.%s: nothing, terraform says %v", at, name, b[name])
+			t.Errorf("%s.%s: nothing, want %v", at, name, b[name])
 		}
 	}
 }
