@@ -2,9 +2,11 @@ package service_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
@@ -65,19 +67,13 @@ func TestServiceSecrets(t *testing.T) {
 			Config: secretive(c, `{ SECRET = "hunter1" }`, 1, plain), Check: has(t, c, env{"PLAIN": "1", "SECRET": "hunter1"}), ConfigStateChecks: names("SECRET"),
 		},
 		resource.TestStep{Config: secretive(c, `{ SECRET = "hunter2" }`, 1, plain), Check: has(t, c, env{"PLAIN": "1", "SECRET": "hunter1"}), ConfigPlanChecks: noop},
-		resource.TestStep{
-			Config: secretive(c, `{ SECRET = "hunter3" }`, 1, plain+"\n  idle_timeout = \"1m\""), Check: has(t, c, env{"PLAIN": "1", "SECRET": "hunter1"}),
-		},
 		resource.TestStep{Config: secretive(c, `{ SECRET = "hunter4" }`, 2, plain), Check: has(t, c, env{"PLAIN": "1", "SECRET": "hunter4"}), ConfigPlanChecks: update},
 		resource.TestStep{ // a name more: its value is new, the other's stays
-			Config: secretive(c, `{ SECRET = "hunter5", OTHER = "hunter6" }`, 2, plain), ConfigPlanChecks: update,
+			Config: secretive(c, `{ SECRET = "hunter5", OTHER = "hunter6" }`, 2, plain+"\n  idle_timeout = \"1m\""), ConfigPlanChecks: update,
 			Check: has(t, c, env{"PLAIN": "1", "SECRET": "hunter4", "OTHER": "hunter6"}), ConfigStateChecks: names("OTHER", "SECRET"),
 		},
-		resource.TestStep{ // a name less
-			Config: secretive(c, `{ OTHER = "hunter7" }`, 2, plain), ConfigPlanChecks: update,
-			Check: has(t, c, env{"PLAIN": "1", "OTHER": "hunter6"}), ConfigStateChecks: names("OTHER"),
-		},
-		resource.TestStep{ // secret that was plain, plain that was secret
+		resource.TestStep{Config: secretive(c, "{}", 2, plain), Check: has(t, c, env{"PLAIN": "1"}), ConfigPlanChecks: update, ConfigStateChecks: names()},
+		resource.TestStep{ // secret that was plain
 			Config: secretive(c, `{ PLAIN = "hunter8" }`, 2, `env = { OTHER = "2" }`), ConfigPlanChecks: update,
 			Check: has(t, c, env{"PLAIN": "hunter8", "OTHER": "2"}), ConfigStateChecks: names("PLAIN"),
 		},
@@ -85,12 +81,10 @@ func TestServiceSecrets(t *testing.T) {
 			Config: secretive(c, "", 0, `env = { OTHER = "3" }`), ConfigPlanChecks: update,
 			Check: has(t, c, env{"PLAIN": "hunter8", "OTHER": "3"}), ConfigStateChecks: names("PLAIN"),
 		},
-		resource.TestStep{ // but for one that is set to something plain
+		resource.TestStep{ // but for one that is plain now
 			Config: secretive(c, "", 0, `env = { OTHER = "3", PLAIN = "4" }`), ConfigPlanChecks: update,
 			Check: has(t, c, env{"PLAIN": "4", "OTHER": "3"}), ConfigStateChecks: names(),
 		},
-		resource.TestStep{Config: secretive(c, `{ SECRET = "hunter9" }`, 3, ""), Check: has(t, c, env{"SECRET": "hunter9"})},
-		resource.TestStep{Config: secretive(c, "{}", 3, ""), Check: has(t, c, env{}), ConfigPlanChecks: update, ConfigStateChecks: names()},
 	)
 }
 
@@ -166,4 +160,40 @@ func TestServiceSecretsAdopted(t *testing.T) {
 		Config: secretive(c, `{ SECRET = "hunter2" }`, 1, `env = { PLAIN = "1" }`),
 		Check:  has(t, c, env{"PLAIN": "1", "SECRET": "hunter2"}), ConfigStateChecks: names("SECRET"),
 	})
+}
+
+// The names are planned as far as they are known.
+func TestServiceSecretsPlanned(t *testing.T) {
+	p := acctest.Speak(t)
+	p.Must(nil, p.Configure(map[string]any{"endpoints": acctest.Unknown, "token": acctest.Unknown}))
+	schema := p.Schemas.ResourceSchemas["ten_service"]
+	type values = map[string]any
+	state := values{"name": "web", "command": "true", "env": values{"PLAIN": "1"}, "secret_env": []any{"A", "B"}}
+	for about, test := range map[string]struct {
+		envWO, env, was, want any
+	}{
+		"a value is not known":             {values{"B": acctest.Unknown, "A": "x"}, nil, nil, []any{"A", "B"}},
+		"nothing is known":                 {acctest.Unknown, nil, nil, acctest.Unknown},
+		"nothing is said":                  {nil, nil, nil, nil},
+		"none":                             {values{}, nil, state, nil},
+		"fewer":                            {values{"B": "x"}, nil, state, []any{"B"}},
+		"what there is":                    {nil, values{"PLAIN": "1"}, state, []any{"A", "B"}},
+		"what there is, but one is plain":  {nil, values{"A": "1"}, state, []any{"B"}},
+		"what there is, but who are plain": {nil, acctest.Unknown, state, acctest.Unknown},
+	} {
+		prior := p.Null(schema)
+		if test.was != nil {
+			prior = p.Value(schema, state)
+		}
+		config := values{"name": "web", "command": "true", "env": test.env}
+		proposed := p.Value(schema, config)
+		config["env_wo"] = test.envWO
+		resp, err := p.PlanResourceChange(t.Context(), &tfprotov6.PlanResourceChangeRequest{
+			TypeName: "ten_service", PriorState: prior, ProposedNewState: proposed, Config: p.Value(schema, config),
+		})
+		p.Must(err, resp.Diagnostics)
+		if got := p.Map(schema, resp.PlannedState); !reflect.DeepEqual(got["secret_env"], test.want) || got["env_wo"] != nil {
+			t.Errorf("%s: planned %v, want %v", about, got["secret_env"], test.want)
+		}
+	}
 }
