@@ -45,7 +45,7 @@ type exampleRun struct {
 // and found unchanged, no secret is kept, and destroy leaves nothing. What terraform 1.11
 // can't do yet is done by protocol, with the examples' own configuration.
 func TestDocExamples(t *testing.T) {
-	c := acctest.Start(t, 2, acctest.Config{TOML: examplesTOML})
+	c := acctest.Here(t, 2, acctest.Config{TOML: examplesTOML}) // data sources tell of nodes, none of which may be lost
 	r := &exampleRun{Dir: acctest.Workspace(t, t.TempDir()), c: c, t: t}
 	r.Env = append(r.Env, "TEN_TOKEN="+c.Token, "TEN_ENDPOINTS="+strings.Join(c.Endpoints, ","), "TF_VAR_api_key="+exampleSecret)
 	r.provider()
