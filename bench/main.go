@@ -4,10 +4,11 @@
 //
 //	go run ./bench              all sections
 //	go run ./bench wake cpu     these
-//	go run ./bench fleet        those of three servers; "server": those of one
+//	go run ./bench fleet        those of three servers; "server": those of one;
+//	                            "terraform": those of the provider
 //
-// It needs bin/ten (make build); python3, node, nginx and caddy are used where they are
-// installed, and a line says so where they are not. Three servers are three processes on
+// It needs bin/ten (make build); python3, node, nginx, caddy and terraform are used where they
+// are installed, and a line says so where they are not. Three servers are three processes on
 // 127.0.0.1, .2 and .3, each with a data directory of its own on the same disk.
 package main
 
@@ -35,7 +36,7 @@ type section struct {
 }
 
 func sections() []section {
-	const server, fleet = "server", "fleet"
+	const server, fleet, terraform = "server", "fleet", "terraform"
 	return []section{
 		{server, "wake", "first byte of a sleeping program, against the same program started bare", benchWake},
 		{server, "herd", "1,000 concurrent requests to one sleeper", benchHerd},
@@ -55,6 +56,10 @@ func sections() []section {
 		{fleet, "idle", "an idle node among three", benchIdle},
 		{fleet, "plan", "placing 100,000 instances on 1,000 nodes", benchPlan},
 		{fleet, "state", "1,000,000 instances: snapshot, restore, memory", benchState},
+		{terraform, "apply", "1,000 instances applied, planned again, destroyed, against terraform_data", benchApply},
+		{terraform, "weight", "one weight among 1,000 changed to traffic moved", benchWeight},
+		{terraform, "provider", "the provider's start to its being configured", benchStartProvider},
+		{terraform, "init", "terraform init from a server", benchInit},
 	}
 }
 
@@ -69,12 +74,16 @@ type bench struct {
 // counts are the sizes that have a flag of their own; -scale multiplies them too.
 type counts struct {
 	joins, declares, replicas, failovers, deaths int
+	rounds, starts, inits                        int
 }
 
 // scaled returns n times the -scale flag, at least 1.
 func (b *bench) scaled(n int) int { return max(1, int(float64(n)*b.scale)) }
 
 func main() {
+	if code, is := pretend(os.Args[1:]); is {
+		os.Exit(code)
+	}
 	scale := flag.Float64("scale", 1, "multiply sizes and counts, for a quick look")
 	ten := flag.String("ten", "bin/ten", "the ten binary")
 	var c counts
@@ -83,6 +92,9 @@ func main() {
 	flag.IntVar(&c.replicas, "replicas", 150, "instances declared at once (fleet150)")
 	flag.IntVar(&c.failovers, "failovers", 20, "how often the leader is killed (failover)")
 	flag.IntVar(&c.deaths, "deaths", 10, "how often a follower's node is killed, and how often the leader's (nodedeath)")
+	flag.IntVar(&c.rounds, "rounds", 3, "how often terraform applies (apply, weight)")
+	flag.IntVar(&c.starts, "starts", 30, "how often the provider is started (provider)")
+	flag.IntVar(&c.inits, "inits", 10, "how often terraform init is run (init)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -142,7 +154,7 @@ func choose(all []section, names []string) (chosen []section, err error) {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(s section) bool { return s.name == name || s.group == name }) {
-			return nil, fmt.Errorf("find section %q: known are server, fleet, %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("find section %q: known are server, fleet, terraform, %s", name, strings.Join(known, ", "))
 		}
 	}
 	return chosen, nil
