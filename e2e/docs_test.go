@@ -164,12 +164,7 @@ func runDocumented(t *testing.T, lines []string) {
 	cmd := exec.CommandContext(ctx, self) //nolint:gosec // this test's own binary
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), envLoopback+"="+path, "PATH="+bin+":"+os.Getenv("PATH"), "TENEMENT_CONFIG=")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
+	cmd.SysProcAttr = ownNetwork()
 	cmd.WaitDelay = time.Second // servers that are left hold the output open
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -183,4 +178,15 @@ func runDocumented(t *testing.T, lines []string) {
 	if err != nil || !strings.Contains(out.String(), "\ndone\n") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
+}
+
+// ownNetwork gives a process a network that nobody else has, and the right to raise it.
+func ownNetwork() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return attr
 }
