@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ type raftLog struct{ log *slog.Logger }
 // Accept implements hclog.SinkAdapter.
 func (l raftLog) Accept(name string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	if level >= hclog.Warn {
+	if level >= hclog.Warn && !slices.ContainsFunc(args, closedHere) {
 		to = slog.LevelWarn
 	}
 	ctx := context.Background()
@@ -154,4 +155,11 @@ func (l raftLog) Accept(name string, level hclog.Level, msg string, args ...any)
 		args[i] = fmt.Sprint(a)
 	}
 	l.log.With("component", name).Log(ctx, to, msg, args...)
+}
+
+// closedHere reports whether an argument is the error of a stream that this node has
+// closed itself, as it closes all of them when it stops.
+func closedHere(arg any) bool {
+	err, ok := arg.(error)
+	return ok && errors.Is(err, net.ErrClosed)
 }

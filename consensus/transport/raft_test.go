@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -228,5 +231,24 @@ func TestRaftSnapshotAndRemoval(t *testing.T) {
 	err := late.tr.RaftTransport().RequestVote(raft.ServerID(l.tr.cfg.NodeID), "", &raft.RequestVoteRequest{Term: 1 << 40}, &resp)
 	if !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("a removed node's vote: got %v", err)
+	}
+}
+
+// A stream that this node has closed itself is nothing to warn of; one that broke is.
+func TestRaftLogOfBrokenStreams(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		warns bool
+	}{
+		{&net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}, false},
+		{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, true},
+		{io.ErrUnexpectedEOF, true},
+	} {
+		var b strings.Builder
+		l := raftLog{slog.New(slog.NewTextHandler(&b, nil))}
+		l.Accept("raft-net", hclog.Error, "failed to decode incoming command", "error", c.err)
+		if warns := strings.Contains(b.String(), "level=WARN"); warns != c.warns {
+			t.Errorf("%v: it says %q", c.err, &b)
+		}
 	}
 }
