@@ -229,7 +229,7 @@ func (s *supervisor) changePhase(from phase, now time.Time) {
 	if to == backoff || to == failed || to == unhealthy {
 		level = slog.LevelWarn // the operator's to know
 	}
-	s.agent.cfg.Logger.Log(s.phaseCtx, level, "instance "+to.String(), "instance", s.ref, "from", from, "reason", s.m.Reason)
+	s.agent.cfg.Logger.Log(s.phaseCtx, level, "instance "+to.String(), "instance", s.ref, "from", from.String(), "reason", s.m.Reason)
 }
 
 // during does work while the present phase lasts, and then, in the supervisor's

@@ -108,12 +108,15 @@ func advice(err error) string {
 	return ""
 }
 
-// Sentence makes a sentence of an error's text.
+// Sentence makes a sentence of an error's text. A name that it begins with keeps its
+// spelling.
 func Sentence(s string) string {
 	if s == "" {
 		return s
 	}
-	s = strings.ToUpper(s[:1]) + s[1:]
+	if first, _, _ := strings.Cut(s, " "); !strings.Contains(strings.TrimSuffix(first, ":"), ":") {
+		s = strings.ToUpper(s[:1]) + s[1:]
+	}
 	if !strings.HasSuffix(s, ".") {
 		s += "."
 	}
