@@ -63,10 +63,20 @@ func TestSecretVariables(t *testing.T) {
 
 	snapshot := filepath.Join(dir, "state.snapshot")
 	for _, args := range [][]string{
-		{"config", "--config", s.config}, {"config", "--config", s.config, "--json"},
-		{"service", "list"}, {"service", "list", "--json"}, {"service", "get", "app"}, {"ps", "--all", "--json"},
-		{"plan", "--json"}, {"cluster"}, {"cluster", "--json"}, {"nodes", "--json"}, {"logs"},
-		{"cluster", "snapshot", "save", snapshot}, {"cluster", "snapshot", "inspect", snapshot}, {"cluster", "snapshot", "inspect", snapshot, "--json"},
+		{"config", "--config", s.config},
+		{"config", "--config", s.config, "--json"},
+		{"service", "list"},
+		{"service", "list", "--json"},
+		{"service", "get", "app"},
+		{"ps", "--all", "--json"},
+		{"plan", "--json"},
+		{"cluster"},
+		{"cluster", "--json"},
+		{"nodes", "--json"},
+		{"logs"},
+		{"cluster", "snapshot", "save", snapshot},
+		{"cluster", "snapshot", "inspect", snapshot},
+		{"cluster", "snapshot", "inspect", snapshot, "--json"},
 	} {
 		run(args...)
 	}

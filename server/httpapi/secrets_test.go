@@ -53,7 +53,7 @@ func TestSecretEnv(t *testing.T) {
 		t.Errorf("to put what was read changed %d to %d", s.Revision, again.Revision)
 	}
 	etag := strconv.Quote(uintText(s.Revision))
-	s = put(`{"command":"serve","env":{"B":"2"},"secret_env":["KEY","PIN"]}`, "If-Match", etag)
+	put(`{"command":"serve","env":{"B":"2"},"secret_env":["KEY","PIN"]}`, "If-Match", etag)
 	has("another variable", map[string]string{"B": "2", "KEY": one, "PIN": two})
 	put(`{"command":"serve","env":{"KEY":"new"},"secret_env":["KEY"]}`)
 	has("a new value, and one name less", map[string]string{"KEY": "new"})
