@@ -46,6 +46,9 @@ func (n *Node) forward(ctx context.Context, leader string, c *state.Command) (st
 	if n.cfg.Forward == nil {
 		return state.Result{}, errNotLeader()
 	}
+	if err := n.readable(leader, c); err != nil {
+		return state.Result{}, err
+	}
 	b, err := c.Encode()
 	if err != nil {
 		return state.Result{}, err
@@ -66,6 +69,16 @@ func (n *Node) forward(ctx context.Context, leader string, c *state.Command) (st
 		}
 		return state.Result{}, waited(ctx, "forward write, which may still happen")
 	}
+}
+
+// readable refuses what a leader of an older version can't read, in words: the leader could
+// only say that it does not know some field.
+func (n *Node) readable(leader string, c *state.Command) error {
+	view := n.View()
+	if l, ok := view.Node(leader); ok && l.StateVersion < c.Needs() {
+		return view.Allows(c)
+	}
+	return nil
 }
 
 // awaitIndex waits until this node has applied what the leader has.

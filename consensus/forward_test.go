@@ -142,3 +142,28 @@ func TestForwardingIsBounded(t *testing.T) {
 	f.cancel() // the leader never answers
 	f.close()
 }
+
+// What an older leader could not read is not sent to it, and the error says which node is
+// in the way.
+func TestOlderLeader(t *testing.T) {
+	c := newTestCluster(t, 3)
+	lead := c.leader()
+	old := lead.self()
+	old.StateVersion = 2
+	if _, err := lead.DescribeNode(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitEqual()
+	s := &api.Service{Name: "web", Command: "app", Env: map[string]string{"KEY": "sesame"}, SecretEnv: []string{"KEY"}}
+	want := fmt.Sprintf("it needs version 3 of the state, node %s (%s) understands version 2: run a newer ten there", old.Name, old.ID)
+	if _, err := c.followers()[0].PutService(t.Context(), s, nil); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := lead.DescribeNode(t.Context(), lead.self()); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitEqual()
+	if _, err := c.followers()[0].PutService(t.Context(), s, nil); err != nil {
+		t.Error(err)
+	}
+}
