@@ -57,7 +57,6 @@ locals {
     runcmd   = [["sh", "${var.config_dir}/install"]]
   }
 
-  # cloud-init makes files with the mode that is given, so that nobody reads the token in between.
   token = { path = local.token_file, permissions = "0600", owner = "root:root" }
 
   with_token = concat(local.files, var.join_token == null ? [] : [merge(local.token, { content = "${var.join_token}\n" })])

@@ -1,5 +1,5 @@
 locals {
-  up = terraform_data.cluster.output
+  up = terraform_data.cluster.output.nodes
 }
 
 output "endpoints" {
