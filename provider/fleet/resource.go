@@ -107,7 +107,9 @@ func plan(ctx context.Context, p managed.Planning[Model]) {
 		return
 	}
 	f, _ := m.Expand(ctx)
-	p.Response.Diagnostics.Append(p.Response.Plan.SetAttribute(ctx, path.Root("ref"), f.Ref().String())...)
+	if ref := f.Ref().String(); m.Ref.ValueString() != ref {
+		p.Response.Diagnostics.Append(p.Response.Plan.SetAttribute(ctx, path.Root("ref"), ref)...)
+	}
 	rules, err := m.Placement.ToTerraformValue(ctx)
 	if m.Replicas.IsUnknown() || m.Weight.IsUnknown() || m.WaitFor.IsUnknown() || err != nil || !rules.IsFullyKnown() {
 		return

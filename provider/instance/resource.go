@@ -127,7 +127,9 @@ func plan(ctx context.Context, p managed.Planning[Model]) {
 		return
 	}
 	i, _ := m.Expand(ctx)
-	p.Response.Diagnostics.Append(p.Response.Plan.SetAttribute(ctx, path.Root("ref"), i.Ref().String())...)
+	if ref := i.Ref().String(); m.Ref.ValueString() != ref {
+		p.Response.Diagnostics.Append(p.Response.Plan.SetAttribute(ctx, path.Root("ref"), ref)...)
+	}
 	if m.Desired.IsUnknown() || m.Weight.IsUnknown() || m.Pin.IsUnknown() || m.WaitFor.IsUnknown() {
 		return
 	}

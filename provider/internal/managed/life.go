@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ const revisionKey = "revision"
 // waited for.
 func (r *Resource[M, O, P]) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var m M
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(r.kind.get(ctx, req.Plan.Raw, &m, req.Plan.Get)...)
 	c := r.remote.Client(&resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -59,7 +60,7 @@ func (r *Resource[M, O, P]) Create(ctx context.Context, req resource.CreateReque
 		remote.Report(ctx, &resp.Diagnostics, r.kind.Schema, "Cannot create "+r.name(want), err)
 		return
 	}
-	r.save(ctx, c, &m, want, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
+	r.save(ctx, c, &m, want, got, saved[M]{state: &resp.State, identity: resp.Identity, private: resp.Private, diags: &resp.Diagnostics})
 	r.wait(ctx, c, &m, got, true, &resp.Diagnostics)
 }
 
@@ -88,7 +89,7 @@ func (r *Resource[M, O, P]) adopt(ctx context.Context, c *client.Client, want *O
 // Read brings the state up to date. It writes nothing that means the same otherwise.
 func (r *Resource[M, O, P]) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var m M
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	resp.Diagnostics.Append(r.kind.get(ctx, req.State.Raw, &m, req.State.Get)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -113,13 +114,14 @@ func (r *Resource[M, O, P]) Read(ctx context.Context, req resource.ReadRequest, 
 		remote.Report(ctx, &resp.Diagnostics, nil, "Cannot read "+r.name(was), err)
 		return
 	}
-	r.save(ctx, c, &m, was, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
+	before := m
+	r.save(ctx, c, &m, was, got, saved[M]{state: &resp.State, private: resp.Private, diags: &resp.Diagnostics, before: &before})
 }
 
 // Update replaces the object, unless somebody else has changed it since the plan was made.
 func (r *Resource[M, O, P]) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var m M
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(r.kind.get(ctx, req.Plan.Raw, &m, req.Plan.Get)...)
 	c := r.remote.Client(&resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -150,7 +152,7 @@ func (r *Resource[M, O, P]) Update(ctx context.Context, req resource.UpdateReque
 		remote.Report(ctx, &resp.Diagnostics, r.kind.Schema, summary, err)
 		return
 	}
-	r.save(ctx, c, &m, want, got, saved{&resp.State, resp.Identity, resp.Private, &resp.Diagnostics})
+	r.save(ctx, c, &m, want, got, saved[M]{state: &resp.State, identity: resp.Identity, private: resp.Private, diags: &resp.Diagnostics})
 	r.wait(ctx, c, &m, got, false, &resp.Diagnostics)
 }
 
@@ -196,7 +198,7 @@ func (r *Resource[M, O, P]) changed(got *O) error {
 // Delete removes the object. One that is gone already is removed.
 func (r *Resource[M, O, P]) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var m M
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	resp.Diagnostics.Append(r.kind.get(ctx, req.State.Raw, &m, req.State.Get)...)
 	c := r.remote.Client(&resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -226,21 +228,24 @@ func (r *Resource[M, O, P]) Delete(ctx context.Context, req resource.DeleteReque
 }
 
 // saved is where an object goes to.
-type saved struct {
+type saved[M any] struct {
 	state    *tfsdk.State
-	identity *tfsdk.ResourceIdentity
+	identity *tfsdk.ResourceIdentity // nil where it is told already
 	private  Private
 	diags    *diag.Diagnostics
+	before   *M // what the state has; nil if that is something else
 }
 
 // save puts an object into the state, spelled as it was.
-func (r *Resource[M, O, P]) save(ctx context.Context, c *client.Client, m *M, was, got *O, to saved) {
+func (r *Resource[M, O, P]) save(ctx context.Context, c *client.Client, m *M, was, got *O, to saved[M]) {
 	if err := r.respell(ctx, c, was, got); err != nil {
 		to.diags.AddWarning("Cannot compare "+r.name(got), err.Error())
 	}
 	revision := strconv.FormatUint(r.kind.Revision(got), 10)
 	to.diags.Append(P(m).Flatten(ctx, got)...)
-	to.diags.Append(to.state.Set(ctx, m)...)
+	if to.before == nil || !reflect.DeepEqual(to.before, m) {
+		to.diags.Append(to.state.Set(ctx, m)...)
+	}
 	to.diags.Append(to.private.SetKey(ctx, revisionKey, []byte(revision))...)
 	r.identify(ctx, to.identity, got, to.diags)
 }

@@ -96,6 +96,8 @@ type Kind[M, O any, P Model[M, O]] struct {
 	List func(ctx context.Context, c *client.Client, f Filter) ([]*O, error)
 	// OfService says that the objects belong to services.
 	OfService bool
+
+	layout layout
 }
 
 // IdentityAttribute is one part of a resource's identity.

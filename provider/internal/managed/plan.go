@@ -19,7 +19,7 @@ import (
 // what Kind.Check adds.
 func (r *Resource[M, O, P]) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var m M
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	resp.Diagnostics.Append(r.kind.get(ctx, req.Config.Raw, &m, req.Config.Get)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -63,10 +63,10 @@ func (r *Resource[M, O, P]) ModifyPlan(ctx context.Context, req resource.ModifyP
 		return
 	}
 	p := Planning[M]{Remote: r.remote, Plan: new(M), Request: req, Response: resp}
-	resp.Diagnostics.Append(req.Plan.Get(ctx, p.Plan)...)
+	resp.Diagnostics.Append(r.kind.get(ctx, req.Plan.Raw, p.Plan, req.Plan.Get)...)
 	if !req.State.Raw.IsNull() {
 		p.State = new(M)
-		resp.Diagnostics.Append(req.State.Get(ctx, p.State)...)
+		resp.Diagnostics.Append(r.kind.get(ctx, req.State.Raw, p.State, req.State.Get)...)
 	}
 	if resp.Diagnostics.HasError() {
 		return
