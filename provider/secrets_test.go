@@ -26,7 +26,7 @@ import (
 // token is what a second provider reads the cluster with.
 func TestSecrets(t *testing.T) {
 	log := &safeBuffer{}
-	c := acctest.Start(t, 1, acctest.Config{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	c := acctest.Here(t, 1, acctest.Config{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	given, id, _, err := api.NewSecret(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
