@@ -14,7 +14,7 @@ import (
 // What there is is found, as terraform query of 1.14 does it: by kind, with the identity to
 // import it by, and described as the import would, but for what may be secret.
 func TestList(t *testing.T) {
-	c := acctest.Start(t, 1, acctest.Config{TOML: "[service.filed]\ncommand = \"true\"\nisolation = \"process\"\n[instances]\nfiled = [\"x\"]\n"})
+	c := acctest.Alone(t, acctest.Config{TOML: "[service.filed]\ncommand = \"true\"\nisolation = \"process\"\n[instances]\nfiled = [\"x\"]\n"})
 	ctx := t.Context()
 	const secret = "a-secret-value"
 	must := func(err error) {
