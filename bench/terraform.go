@@ -22,8 +22,6 @@ import (
 type workspace struct {
 	dir string
 	env []string
-	// args are added to every command but init.
-	args []string
 }
 
 // errNoTerraform says why a section is left out.
@@ -61,14 +59,20 @@ func (w *workspace) remove() { _ = os.RemoveAll(w.dir) }
 
 // run returns how long terraform took.
 func (w *workspace) run(ctx context.Context, args ...string) (time.Duration, error) {
+	wall, _, err := w.cost(ctx, args...)
+	return wall, err
+}
+
+// cost is run that also tells the processor time of terraform and its providers.
+func (w *workspace) cost(ctx context.Context, args ...string) (wall, cpu time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, "terraform", append(args, "-no-color")...) //nolint:gosec // terraform itself
 	cmd.Dir, cmd.Env = w.dir, w.env
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return 0, fmt.Errorf("run terraform %s: %w\n%s", args[0], err, out[max(0, len(out)-3000):])
+		return 0, 0, fmt.Errorf("run terraform %s: %w\n%s", args[0], err, out[max(0, len(out)-3000):])
 	}
-	return time.Since(start), nil
+	return time.Since(start), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
 // many is how many instances are applied.
@@ -135,18 +139,19 @@ func benchApply(ctx context.Context, b *bench) error {
 		return err
 	}
 	steps := [][]string{{"apply", "-auto-approve"}, {"plan", "-detailed-exitcode"}, {"destroy", "-auto-approve"}}
-	var floors, tens [3]sample
+	var floors, tens, floorCPU, tenCPU [3]sample
 	for range b.scaled(b.counts.rounds) {
 		for i, args := range steps {
-			bare, err := floor.run(ctx, args...)
+			bare, bareCPU, err := floor.cost(ctx, args...)
 			if err != nil {
 				return err
 			}
-			took, err := w.run(ctx, args...)
+			took, cpu, err := w.cost(ctx, args...)
 			if err != nil {
 				return err
 			}
 			floors[i], tens[i] = append(floors[i], bare), append(tens[i], took)
+			floorCPU[i], tenCPU[i] = append(floorCPU[i], bareCPU), append(tenCPU[i], cpu)
 		}
 	}
 	for i, bar := range []struct {
@@ -158,7 +163,8 @@ func benchApply(ctx context.Context, b *bench) error {
 		if bar.most > 0 {
 			verdict = fmt.Sprintf(" (bar %s: %s, %.0f ×: %s)", bar.most, met(tens[i].median() <= bar.most), bar.times, met(ratio <= bar.times))
 		}
-		fmt.Printf("%-8s floor %s\n         ten   %s: %.2f × the floor%s\n", steps[i][0], floors[i], tens[i], ratio, verdict)
+		fmt.Printf("%-8s floor %s, CPU %s\n         ten   %s, CPU %s: %.2f × the floor, CPU %.2f ×%s\n", steps[i][0], floors[i], ms(floorCPU[i].median()),
+			tens[i], ms(tenCPU[i].median()), ratio, float64(tenCPU[i].median())/float64(floorCPU[i].median()), verdict)
 	}
 	return nil
 }

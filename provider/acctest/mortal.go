@@ -69,7 +69,7 @@ func Mortal(t *testing.T, size int, cfg Config) *Cluster {
 	}
 	c := &Cluster{Size: size, mortals: m}
 	for i := range m.nodes {
-		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(i, w, r) }))
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(i, w, r) })) //nolint:contextcheck // who was killed comes back after the request
 		t.Cleanup(func() {
 			front.CloseClientConnections() // streams may linger
 			front.Close()

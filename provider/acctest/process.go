@@ -162,7 +162,7 @@ func (p *process) kill() {
 func freePorts(t *testing.T, count int) int {
 	t.Helper()
 	for range 100 {
-		first, free := 10_000+rand.IntN(20_000), 0
+		first, free := 10_000+rand.IntN(20_000), 0 //nolint:gosec // no secret
 		for ; free < count; free++ {
 			ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+free)))
 			if err != nil {
