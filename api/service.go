@@ -297,9 +297,8 @@ func (s *Service) Redacted() *Service {
 }
 
 // KeepSecrets undoes [Service.Redacted]: a variable that is named in SecretEnv and is not
-// in Env gets the value that it has in old. It reports whether there was any.
-func (s *Service) KeepSecrets(old *Service) bool {
-	kept := false
+// in Env gets the value that it has in old, if any.
+func (s *Service) KeepSecrets(old *Service) {
 	for _, k := range s.SecretEnv {
 		value, ok := old.Env[k]
 		if _, given := s.Env[k]; given || !ok {
@@ -308,9 +307,8 @@ func (s *Service) KeepSecrets(old *Service) bool {
 		if s.Env == nil {
 			s.Env = make(map[string]string)
 		}
-		s.Env[k], kept = value, true
+		s.Env[k] = value
 	}
-	return kept
 }
 
 // Disconnect returns OnDisconnect or its default.

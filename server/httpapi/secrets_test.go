@@ -121,6 +121,37 @@ func TestSecretKeptIsTheNewest(t *testing.T) {
 	}
 }
 
+// lagging is a node that knows an old state.
+type lagging struct {
+	*fakeCluster
+	old View // nil: the newest
+}
+
+func (l *lagging) View() View {
+	if l.old != nil {
+		return l.old
+	}
+	return l.fakeCluster.View()
+}
+
+// A node that is behind asks for the newest, where it could not know the value.
+func TestSecretKeptByANodeBehind(t *testing.T) {
+	behind := &lagging{}
+	f := newFixture(t, func(c *Config) {
+		behind.fakeCluster = c.Cluster.(*fakeCluster)
+		c.Cluster = behind
+		c.Consistent = func(context.Context) (View, error) { return behind.fakeCluster.View(), nil }
+	})
+	old := *f.cluster.view
+	old.services = nil
+	behind.old = &old
+	f.admin(t, 404, "GET", "/api/services/notes", "", nil)
+	f.admin(t, 200, "PUT", "/api/services/notes", `{"command":"other","secret_env":["PASSWORD"]}`, nil)
+	if got := f.stored("notes")["PASSWORD"]; got != sesame {
+		t.Errorf("the programs get %q", got)
+	}
+}
+
 // Events say that a service has changed, not to what secret.
 func TestSecretEnvEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/tenement-fleet/tenement/api"
@@ -30,23 +31,32 @@ func redacted(svc *api.Service, err error) (*api.Service, error) {
 }
 
 // putService keeps the values of secret variables that are named without one: what was
-// read can be put back. Where it kept any it makes sure that they were the newest.
+// read can be put back. Those that it keeps are the newest.
 func (s *Server) putService(c *call, svc *api.Service) (*api.Service, error) {
 	if err := agree("name", &svc.Name, c.name); err != nil {
 		return nil, err
 	}
 	// What the cluster writes is not the client's to set.
 	svc.Source, svc.Revision, svc.CreatedAt, svc.UpdatedAt = api.SourceAPI, 0, time.Time{}, time.Time{}
+	keeps := slices.ContainsFunc(svc.SecretEnv, func(k string) bool { _, given := svc.Env[k]; return !given })
 	const attempts = 8
 	for attempt := 1; ; attempt++ {
-		next, kept := svc.Clone(), false
+		if keeps {
+			view, err := s.cfg.Consistent(c.ctx)
+			if err != nil {
+				return nil, err
+			}
+			c.view = view
+		}
+		next := svc.Clone()
 		cur, exists := c.view.Service(c.name)
 		var revision uint64
 		if exists {
 			if cur.Source == api.SourceFile {
 				return nil, ofFile("service " + c.name)
 			}
-			revision, kept = cur.Revision, next.KeepSecrets(cur)
+			revision = cur.Revision
+			next.KeepSecrets(cur)
 		}
 		next.SetDefaults()
 		if err := next.Validate(); err != nil {
@@ -56,19 +66,14 @@ func (s *Server) putService(c *call, svc *api.Service) (*api.Service, error) {
 		if err != nil {
 			return nil, err
 		}
-		again := kept && ifMatch == nil && attempt < attempts
-		if kept {
+		again := keeps && ifMatch == nil && attempt < attempts
+		if keeps {
 			ifMatch = &revision
 		}
 		out, err := s.cfg.Cluster.PutService(c.ctx, next, ifMatch)
 		if !again || !isStale(err) {
 			return redacted(out, err)
 		}
-		view, err := s.cfg.Consistent(c.ctx)
-		if err != nil {
-			return nil, err
-		}
-		c.view = view
 	}
 }
 
