@@ -172,7 +172,11 @@ func (a *agent) converge(v *state.View) {
 		}
 	}
 	for ref, as := range want {
-		if h.programs[ref] != nil || as.dataNode != "" && !a.has(ref, as) {
+		if as.dataNode != "" {
+			a.fetchOnce(ref, as)
+			continue // until the cluster knows that they are here, as the agent does
+		}
+		if h.programs[ref] != nil {
 			continue
 		}
 		s, _ := v.Service(ref.Service)
@@ -187,19 +191,14 @@ func (a *agent) converge(v *state.View) {
 	}
 }
 
-// has reports whether what an instance has left on another node is here; if not, it is
-// fetched.
-func (a *agent) has(ref api.Ref, as assignment) bool {
+// fetchOnce begins to fetch what an instance has left on another node.
+func (a *agent) fetchOnce(ref api.Ref, as assignment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fetched[ref] == as.generation {
-		return true
-	}
-	if a.fetches[ref] != as.generation {
+	if a.fetched[ref] != as.generation && a.fetches[ref] != as.generation {
 		a.fetches[ref] = as.generation
 		a.p.wg.Go(func() { a.fetch(ref, as) })
 	}
-	return false
 }
 
 // fetch asks the node that an instance has left, until nothing of it runs there any more.

@@ -257,6 +257,16 @@ func (p *pipeline) serve(e *entries) {
 	n := p.t.p.host.w.net
 	e.err = errLost
 	timeout := e.began.Add(rpcTimeout)
+	if e.arrives.After(timeout) { // it comes, but nobody waits for it any more
+		late := e.arrives
+		n.wg.Go(func() {
+			if at, _ := p.to.listener(); n.leg(p.t.p.host, p.to, late) && at != nil {
+				_, _ = at.transport.deliver(copied(e.req), nil)
+			}
+		})
+		e.arrives = timeout
+		return
+	}
 	if !n.leg(p.t.p.host, p.to, e.arrives) {
 		e.arrives = timeout
 		return
@@ -272,6 +282,9 @@ func (p *pipeline) serve(e *entries) {
 	got, err := answerOf[raft.AppendEntriesResponse](at.transport.deliver(copied(e.req), nil))
 	e.got, e.err = got, err
 	e.arrives = time.Now().Add(n.takes(p.to.index, p.t.p.host.index))
+	if e.arrives.After(timeout) {
+		e.arrives, e.err = timeout, errLost
+	}
 }
 
 func (p *pipeline) bringBack() {
