@@ -60,13 +60,10 @@ func (c *Client) do(ctx context.Context, r request, out any) (uint64, error) {
 		return 0, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body := io.LimitReader(resp.Body, maxAnswer)
 	if out == nil {
-		_, err = io.Copy(io.Discard, body)
-	} else {
-		err = json.NewDecoder(body).Decode(out)
+		return indexOf(resp), nil
 	}
-	if err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return 0, fmt.Errorf("read answer to %s %s: %w", r.method, r.path, err)
 	}
 	return indexOf(resp), nil
@@ -194,11 +191,25 @@ func (c *Client) try(ctx context.Context, e *endpoint, r request, body []byte) (
 	if r.index != nil {
 		*r.index = indexOf(resp)
 	}
-	if resp.StatusCode < 300 {
+	if resp.StatusCode >= 300 {
+		defer func() { _ = resp.Body.Close() }()
+		return nil, problem(e, resp)
+	}
+	if r.accept != "" {
 		return resp, nil
 	}
-	defer func() { _ = resp.Body.Close() }()
-	return nil, problem(e, resp)
+	return whole(e, resp)
+}
+
+// whole reads the answer: one that breaks off is none, and the call may be made again.
+func whole(e *endpoint, resp *http.Response) (*http.Response, error) {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	_ = resp.Body.Close()
+	if err != nil {
+		return nil, &UnreachableError{Endpoint: e.name, Err: fmt.Errorf("read answer: %w", err), sent: true}
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(b))
+	return resp, nil
 }
 
 // bounded sends the request within Config.TryTimeout, which also bounds the reading of

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -154,6 +155,28 @@ func TestBrokenConnection(t *testing.T) {
 	calls.Store(0)
 	if _, err := c.Spawn(t.Context(), api.Ref{Service: "a", ID: "b"}); err != nil {
 		t.Errorf("idempotent: %v", err)
+	}
+}
+
+// TestBrokenAnswer: an answer that breaks off is none.
+func TestBrokenAnswer(t *testing.T) {
+	var calls atomic.Int64
+	u := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write([]byte(`{"service":`))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		writeJSON(w, 200, api.Instance{Service: "a", ID: "b"})
+	})
+	c, _ := newClient(t, Config{Endpoints: []string{u}})
+	if _, err := c.CreateToken(t.Context(), api.TokenRequest{}); err == nil || !strings.Contains(err.Error(), "read answer") || calls.Load() != 1 {
+		t.Errorf("got %v after %d calls, want one call and its error", err, calls.Load())
+	}
+	calls.Store(0)
+	if i, err := c.Spawn(t.Context(), api.Ref{Service: "a", ID: "b"}); err != nil || i.ID != "b" || calls.Load() != 2 {
+		t.Errorf("idempotent: got %+v, %v after %d calls", i, err, calls.Load())
 	}
 }
 
