@@ -65,6 +65,8 @@ type room struct {
 }
 
 func (r *room) serve(w http.ResponseWriter, req *http.Request) {
+	inbox := r.enter() // before the visitor is let in, so that nothing said from then on is missed
+	defer r.leave(inbox)
 	conn, err := websocket.Accept(w, req, nil)
 	if err != nil {
 		log.Printf("accept visitor: %v", err)
@@ -72,8 +74,6 @@ func (r *room) serve(w http.ResponseWriter, req *http.Request) {
 	}
 	defer conn.CloseNow() //nolint:errcheck // best effort on a connection that is going away
 
-	inbox := r.enter()
-	defer r.leave(inbox)
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	go func() {
