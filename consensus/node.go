@@ -198,14 +198,32 @@ func (n *Node) openFiles() (raft.SnapshotStore, error) {
 	if n.cfg.Transport == nil {
 		n.cfg.Transport = memoryTransport(n.id.ID)
 	}
-	if hasLog {
-		return snapshots, nil
+	if hasLog && n.id.Bootstrapping {
+		hasLog, err = n.forgetBootstrap(snapshots)
+	}
+	if hasLog || err != nil {
+		return snapshots, err
 	}
 	err = syncDir(dir)
 	if !n.id.Joining {
 		err = errors.Join(err, n.bootstrap(snapshots))
 	}
 	return snapshots, err
+}
+
+// forgetBootstrap undoes what a bootstrap that was cut short between its two writes has
+// left, a term and no entry. It reports whether there are entries. Nobody else has heard of
+// the cluster yet, so that the term means nothing.
+func (n *Node) forgetBootstrap(snapshots raft.SnapshotStore) (hasLog bool, err error) {
+	last, err := n.files.LastIndex()
+	if err != nil || last > 0 {
+		return true, err
+	}
+	stored, err := snapshots.List()
+	if err != nil || len(stored) > 0 {
+		return true, err
+	}
+	return false, n.files.SetUint64([]byte(keyCurrentTerm), 0)
 }
 
 // bootstrap writes the first entry of a new cluster: its only member.

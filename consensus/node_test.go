@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tenement-fleet/tenement/api"
 	"github.com/tenement-fleet/tenement/consensus/leader"
 	"github.com/tenement-fleet/tenement/consensus/state"
@@ -134,7 +137,7 @@ func writeFile(t *testing.T, dir, name, content string) {
 
 // A first start that was cut short anywhere is taken up again.
 func TestOpenAfterAnInterruptedBootstrap(t *testing.T) {
-	for name, keepLog := range map[string]bool{"before the log": false, "after the log": true} {
+	for _, name := range []string{"before the log", "between its writes", "after the log"} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			closeNode(t, open(t, testConfig(t, dir)))
@@ -143,16 +146,34 @@ func TestOpenAfterAnInterruptedBootstrap(t *testing.T) {
 			if err := id.save(dir); err != nil {
 				t.Fatal(err)
 			}
-			if !keepLog {
+			if name != "after the log" {
 				if err := os.RemoveAll(filepath.Join(dir, raftDirName)); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if name == "between its writes" {
+				storeTerm(t, filepath.Join(dir, raftDirName))
 			}
 			n := open(t, testConfig(t, dir))
 			if n.ID() != id.ID || n.View().ClusterID() != id.ClusterID || readIdentity(t, dir).Bootstrapping {
 				t.Error("it did not go on as who it was")
 			}
 		})
+	}
+}
+
+// storeTerm makes a log that holds a term and no entry.
+func storeTerm(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log, err := raftboltdb.NewBoltStore(filepath.Join(dir, logFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.SetUint64([]byte(keyCurrentTerm), 1), log.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
