@@ -232,9 +232,7 @@ func (a *applied) asking(host string) (stop func() int64) {
 // Each example is applied as it is: what its page promises is seen through the proxy, a
 // second plan is empty, destroy leaves nothing, and no secret is in what Terraform keeps.
 func TestExamples(t *testing.T) {
-	machine := acctest.Echo()
-	t.Cleanup(machine.Close)
-	c := acctest.Here(t, 3, acctest.Config{Machine: machine})
+	c := acctest.Here(t, 3, acctest.Config{})
 	tree := hclTree(t)
 	examples := map[string]func(*applied){
 		"quick-start": quickStart, "canary": canary, "tenants": tenants, "blue-green": blueGreen, "drain": drain,

@@ -54,9 +54,7 @@ output "shop" {
 
 // The module fleet puts a service, fleets and routes as it is told, and changes them in place.
 func TestFleetModule(t *testing.T) {
-	machine := acctest.Echo()
-	t.Cleanup(machine.Close)
-	a := newApplied(t, acctest.Here(t, 1, acctest.Config{Machine: machine}), filepath.Join(hclTree(t), "root"))
+	a := newApplied(t, acctest.Here(t, 1, acctest.Config{}), filepath.Join(hclTree(t), "root"))
 	const password = "correct-horse-battery"
 	a.secrets = append(a.secrets, password)
 	a.Env = append(a.Env, "TF_VAR_password="+password)

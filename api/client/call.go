@@ -78,7 +78,8 @@ func (c *Client) newest(ctx context.Context, r request) (*http.Response, error) 
 	seen := c.Index()
 	for n := 1; ; n++ {
 		resp, err := c.send(ctx, r)
-		if r.method != http.MethodGet || r.patient || index == 0 || index >= seen || n > maxStale {
+		answered := err == nil || api.CodeOf(err) == api.CodeNotFound
+		if r.method != http.MethodGet || r.patient || !answered || index == 0 || index >= seen || n > maxStale {
 			return resp, err
 		}
 		if resp != nil {

@@ -39,26 +39,26 @@ func readTable[T any](l *loader, path []string, prefix string, values map[string
 // badValue reports a value that a key does not allow; of a collection of texts, each
 // element that is none. Those of an environment may be secrets, and are not repeated.
 func (l *loader) badValue(at []string, v any, want string) {
-	before, shown := len(l.problems), shown
+	before, say := len(l.problems), shown
 	if at[len(at)-1] == "env" {
-		shown = kindOf
+		say = kindOf
 	}
 	switch v := v.(type) {
 	case []any:
 		for i, item := range v {
 			if _, ok := item.(string); !ok && strings.HasPrefix(want, "a list of texts") {
-				l.add(append(slices.Clone(at), index(i)), shown(item), "text in quotes", "")
+				l.add(append(slices.Clone(at), index(i)), say(item), "text in quotes", "")
 			}
 		}
 	case map[string]any:
 		for _, name := range sortedKeys(v) {
 			if _, ok := v[name].(string); !ok && strings.HasPrefix(want, "a table of texts") {
-				l.add(append(slices.Clone(at), name), shown(v[name]), "text in quotes", "")
+				l.add(append(slices.Clone(at), name), say(v[name]), "text in quotes", "")
 			}
 		}
 	}
 	if len(l.problems) == before {
-		l.add(at, shown(v), want, "")
+		l.add(at, say(v), want, "")
 	}
 }
 

@@ -39,6 +39,7 @@ type child struct {
 	replies chan int64    // has room for a batch
 	gone    chan struct{} // closed when no more replies come
 	awaited []string      // pipes sent whose replies have not been taken
+	closed  bool          // meant to end or to be left: belongs to the Keeper
 	release sync.Once
 }
 
@@ -207,6 +208,16 @@ func (c *child) reply() (int64, error) {
 		return 0, errGone
 	case <-late.C:
 		return 0, errLate
+	}
+}
+
+// over reports whether no more replies come.
+func (c *child) over() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -90,6 +90,9 @@ func (k *Keeper) Hold(names ...string) {
 // hold has the child, a new one if need be, hold the named pipes and whatever is missing.
 // The caller holds k.mu.
 func (k *Keeper) hold(names []string) {
+	if k.child != nil && k.child.over() { // its minder has not come to say so
+		k.lose()
+	}
 	if k.child == nil {
 		if err := k.start(); err != nil {
 			k.fallBehind(err)
@@ -179,11 +182,14 @@ func (k *Keeper) Close() error {
 	c := k.child
 	k.child = nil
 	var err error
-	if c != nil && len(k.held) == 0 {
-		err = c.end()
-		k.forget(c.id)
-	} else if c != nil {
-		err = c.leave()
+	if c != nil {
+		c.closed = true
+		if len(k.held) == 0 {
+			err = c.end()
+			k.forget(c.id)
+		} else {
+			err = c.leave()
+		}
 	}
 	k.mu.Unlock()
 	k.wg.Wait()
@@ -250,16 +256,23 @@ func (k *Keeper) mind(c *child) {
 func (k *Keeper) lost(c *child) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.child != c {
+	if c.closed {
 		return false
 	}
+	if k.child == c {
+		k.lose()
+	}
+	return true
+}
+
+// lose does without the child, which is gone. The caller holds k.mu.
+func (k *Keeper) lose() {
+	k.log.Warn("the keeper of output pipes has ended, another one is started", "pid", k.child.id.pid)
 	k.child = nil
 	for name := range k.held {
 		k.held[name] = none
 	}
 	k.behind = true
-	k.log.Warn("the keeper of output pipes has ended, another one is started", "pid", c.id.pid)
-	return true
 }
 
 // HasWriter reports whether any process has the FIFO at path open for writing, as

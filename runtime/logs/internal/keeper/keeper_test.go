@@ -227,12 +227,8 @@ func TestRevive(t *testing.T) {
 	if err := old.process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for noticed := false; !noticed; time.Sleep(time.Millisecond) {
-		k.mu.Lock()
-		noticed = k.child != old
-		k.mu.Unlock()
-	}
-	k.Hold("b") // does not wait until the minder replaces it
+	<-old.gone
+	k.Hold("b") // does not wait for the minder
 	fill(t, filepath.Join(dir, "b"), "b")
 	k.Drop("a")
 	if err := k.Close(); err != nil {
