@@ -180,6 +180,50 @@ func TestBrokenAnswer(t *testing.T) {
 	}
 }
 
+// TestBehind: what a node that is behind tells is asked for again until it has caught up;
+// that it can't answer is told at once.
+func TestBehind(t *testing.T) {
+	var calls atomic.Int64
+	answers := map[int64]func(http.ResponseWriter){
+		1: func(w http.ResponseWriter) {
+			w.Header().Set(api.HeaderIndex, "7")
+			writeJSON(w, 200, api.Instance{ID: "new"})
+		},
+		2: func(w http.ResponseWriter) {
+			w.Header().Set(api.HeaderIndex, "5")
+			writeJSON(w, 200, api.Instance{ID: "old"})
+		},
+		3: func(w http.ResponseWriter) {
+			w.Header().Set(api.HeaderIndex, "6")
+			writeProblem(w, api.Errorf(api.CodeNotFound, "none yet"))
+		},
+		4: func(w http.ResponseWriter) {
+			w.Header().Set(api.HeaderIndex, "7")
+			writeJSON(w, 200, api.Instance{ID: "new"})
+		},
+	}
+	u := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if answer := answers[calls.Add(1)]; answer != nil {
+			answer(w)
+			return
+		}
+		w.Header().Set(api.HeaderIndex, "6")
+		writeProblem(w, api.Errorf(api.CodeUnavailable, "no leader"))
+	})
+	c, _ := newClient(t, Config{Endpoints: []string{u}, Attempts: 3})
+	for range 2 {
+		if i, err := c.Instance(t.Context(), api.Ref{Service: "a", ID: "b"}); err != nil || i.ID != "new" {
+			t.Fatalf("got %+v, %v", i, err)
+		}
+	}
+	if calls.Load() != 4 {
+		t.Errorf("%d calls, want 4", calls.Load())
+	}
+	if _, err := c.Instance(t.Context(), api.Ref{Service: "a", ID: "b"}); api.CodeOf(err) != api.CodeUnavailable || calls.Load() != 7 {
+		t.Errorf("got %v after %d calls, want unavailable after 3 attempts", err, calls.Load()-4)
+	}
+}
+
 // TestUnsettled: what a call waits for may take longer than its server waits. A caller that
 // persists asks again; it compares afterwards.
 func TestUnsettled(t *testing.T) {
